@@ -1,0 +1,104 @@
+/** What a gradient rule is, and what it is given. */
+import { FishyError } from "../errors.js";
+import type { Dim, GraphBuilder, ValueType } from "../onnx/builder.js";
+import type { DataType, NodeProto, TensorProto } from "../onnx/proto.js";
+
+/**
+ * The gradient of one operator. `gradient` returns a thunk for each differentiable input, by position; the thunk emits
+ * nodes and returns the cotangent of that input (of that input's shape). Thunks of inputs that nobody differentiates
+ * are never called. An input without a thunk has zero gradient.
+ */
+export interface GradientRule {
+  readonly opType: string;
+  /** Operator domain; the default domain when left out. */
+  readonly domain?: string;
+  gradient(context: GradientContext): Record<number, () => string>;
+}
+
+/** The operators of an elementwise backward graph are the same for many rules; `rules/` has one file per group. */
+export class GradientContext {
+  constructor(
+    readonly b: GraphBuilder,
+    readonly node: NodeProto,
+    /** Cotangents by output position; undefined where the loss does not depend on the output. */
+    readonly cotangents: readonly (string | undefined)[],
+    private readonly scope: {
+      typeOf(name: string): ValueType | undefined;
+      constantOf(name: string): TensorProto | undefined;
+      needsGradient(name: string): boolean;
+    },
+  ) {}
+
+  /** The name of input `i`. */
+  input(i: number): string {
+    const name = this.node.input[i];
+    if (!name) throw this.error(`lacks its input ${i}`);
+    return name;
+  }
+
+  hasInput(i: number): boolean {
+    return Boolean(this.node.input[i]);
+  }
+
+  /** The name of output `i` of the forward node. */
+  output(i = 0): string {
+    const name = this.node.output[i];
+    if (!name) throw this.error(`lacks its output ${i}`);
+    return name;
+  }
+
+  /** The cotangent of output `i`, which the loss depends on. */
+  cotangent(i = 0): string {
+    const name = this.cotangents[i];
+    if (!name) throw this.error(`has no cotangent for its output ${i}`);
+    return name;
+  }
+
+  /** Whether anybody wants the gradient of input `i`. */
+  needs(i: number): boolean {
+    const name = this.node.input[i];
+    return Boolean(name) && this.scope.needsGradient(name as string);
+  }
+
+  /** Type of a forward value. */
+  type(name: string): ValueType {
+    const type = this.scope.typeOf(name);
+    if (!type) throw this.error(`uses '${name}', whose type ONNX Runtime does not tell`);
+    return type;
+  }
+
+  elemType(name: string): DataType {
+    return this.type(name).elemType;
+  }
+
+  /** Dimensions of a forward value: numbers, symbols, or null. */
+  shape(name: string): readonly Dim[] {
+    const { shape } = this.type(name);
+    if (!shape) throw this.error(`uses '${name}', whose rank is unknown`);
+    return shape;
+  }
+
+  rank(name: string): number {
+    return this.shape(name).length;
+  }
+
+  /** `axis` counted from the front. */
+  axis(axis: number, name: string): number {
+    return axis < 0 ? axis + this.rank(name) : axis;
+  }
+
+  /** The constant behind a value (initializer or Constant node), if it is one. */
+  constant(name: string): TensorProto | undefined {
+    return this.scope.constantOf(name);
+  }
+
+  /** A scalar constant of the element type of `like`. */
+  scalar(value: number, like: string): string {
+    return this.b.constant(this.elemType(like), value);
+  }
+
+  /** An error that names the node. */
+  error(problem: string): FishyError {
+    return new FishyError(`Node '${this.node.name || this.node.output[0]}' (${this.node.opType}) ${problem}.`);
+  }
+}

@@ -1,0 +1,44 @@
+/** Add, Sub, Mul, Div, Neg: elementwise with broadcasting. */
+import { reduceToShape } from "../broadcast.js";
+import type { GradientContext, GradientRule } from "../rule.js";
+
+/** Sums a cotangent of the output's shape down to input `i`. */
+const to = (c: GradientContext, i: number, cotangent: string) => reduceToShape(c, cotangent, c.input(i), c.output());
+
+export const add: GradientRule = {
+  opType: "Add",
+  gradient: (c) => ({
+    0: () => to(c, 0, c.cotangent()),
+    1: () => to(c, 1, c.cotangent()),
+  }),
+};
+
+export const sub: GradientRule = {
+  opType: "Sub",
+  gradient: (c) => ({
+    0: () => to(c, 0, c.cotangent()),
+    1: () => c.b.neg(to(c, 1, c.cotangent())),
+  }),
+};
+
+export const mul: GradientRule = {
+  opType: "Mul",
+  gradient: (c) => ({
+    0: () => to(c, 0, c.b.mul(c.cotangent(), c.input(1))),
+    1: () => to(c, 1, c.b.mul(c.cotangent(), c.input(0))),
+  }),
+};
+
+export const div: GradientRule = {
+  opType: "Div",
+  gradient: (c) => ({
+    0: () => to(c, 0, c.b.div(c.cotangent(), c.input(1))),
+    // d(a/b)/db = −(a/b)/b
+    1: () => to(c, 1, c.b.neg(c.b.div(c.b.mul(c.cotangent(), c.output()), c.input(1)))),
+  }),
+};
+
+export const neg: GradientRule = {
+  opType: "Neg",
+  gradient: (c) => ({ 0: () => c.b.neg(c.cotangent()) }),
+};

@@ -1,0 +1,115 @@
+/**
+ * The safetensors format: a length, a JSON header, raw little-endian data
+ * (https://github.com/huggingface/safetensors, "Format"). No maintained writer exists on npm.
+ */
+import { FishyError } from "../errors.js";
+import { DataType } from "../onnx/proto.js";
+import { dataFromBytes, elementCount, type TensorData } from "../onnx/tensor.js";
+
+export interface NamedTensor {
+  readonly type: DataType;
+  readonly dims: readonly number[];
+  readonly data: TensorData;
+}
+
+export interface SafetensorsFile {
+  readonly tensors: ReadonlyMap<string, NamedTensor>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+const TYPES: Record<string, DataType> = {
+  F64: DataType.DOUBLE,
+  F32: DataType.FLOAT,
+  F16: DataType.FLOAT16,
+  BF16: DataType.BFLOAT16,
+  I64: DataType.INT64,
+  I32: DataType.INT32,
+  I16: DataType.INT16,
+  I8: DataType.INT8,
+  U64: DataType.UINT64,
+  U32: DataType.UINT32,
+  U16: DataType.UINT16,
+  U8: DataType.UINT8,
+  BOOL: DataType.BOOL,
+};
+
+/** The format's own limit on the header. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+interface HeaderEntry {
+  dtype: string;
+  shape: number[];
+  data_offsets: [number, number];
+}
+
+/**
+ * Reads a safetensors file from its bytes.
+ * @param source what to call the file in an error.
+ * @throws FishyError when the file is cut off or its header does not describe its data.
+ */
+export function decodeSafetensors(bytes: Uint8Array, source = "the safetensors data"): SafetensorsFile {
+  const damaged = (what: string) => new FishyError(`${source} is not a whole safetensors file: ${what}.`);
+  if (bytes.length < 8) throw damaged(`${bytes.length} bytes are less than a header`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const headerLength = Number(view.getBigUint64(0, true));
+  if (headerLength > MAX_HEADER_BYTES || headerLength > bytes.length - 8) {
+    throw damaged(`its header claims ${headerLength} bytes, the file has ${bytes.length}`);
+  }
+  let header: Record<string, unknown>;
+  try {
+    header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(8, 8 + headerLength)));
+  } catch {
+    throw damaged("its header is not JSON");
+  }
+  const body = bytes.subarray(8 + headerLength);
+  const tensors = new Map<string, NamedTensor>();
+  let metadata: Record<string, string> = {};
+  for (const [name, value] of Object.entries(header)) {
+    if (name === "__metadata__") {
+      metadata = value as Record<string, string>;
+      continue;
+    }
+    const { dtype, shape, data_offsets } = value as HeaderEntry;
+    const type = TYPES[dtype];
+    if (type === undefined) throw damaged(`tensor '${name}' has the unknown type ${dtype}`);
+    const [start, end] = data_offsets;
+    if (!(start >= 0 && end >= start && end <= body.length)) {
+      throw damaged(`tensor '${name}' lies at bytes ${start}–${end} of ${body.length}`);
+    }
+    const data = dataFromBytes(type, body.subarray(start, end), `tensor '${name}'`);
+    if (data.length !== elementCount(shape)) {
+      throw damaged(`tensor '${name}' of shape [${shape.join(", ")}] holds ${data.length} elements`);
+    }
+    tensors.set(name, { type, dims: shape, data });
+  }
+  return { tensors, metadata };
+}
+
+/** Writes tensors in the order given; data is aligned to 8 bytes by padding the header with spaces. */
+export function encodeSafetensors(
+  tensors: ReadonlyMap<string, NamedTensor>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array {
+  const header: Record<string, unknown> = {};
+  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  let offset = 0;
+  for (const [name, { type, dims, data }] of tensors) {
+    const dtype = Object.keys(TYPES).find((key) => TYPES[key] === type);
+    if (!dtype) throw new Error(`tensor '${name}': type ${type} has no name in safetensors`);
+    header[name] = { dtype, shape: dims, data_offsets: [offset, offset + data.byteLength] };
+    offset += data.byteLength;
+  }
+  let json = JSON.stringify(header);
+  const length = new TextEncoder().encode(json).length;
+  json += " ".repeat((8 - (length % 8)) % 8);
+  const encoded = new TextEncoder().encode(json);
+  const bytes = new Uint8Array(8 + encoded.length + offset);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(encoded.length), true);
+  bytes.set(encoded, 8);
+  let position = 8 + encoded.length;
+  for (const { data } of tensors.values()) {
+    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), position);
+    position += data.byteLength;
+  }
+  return bytes;
+}

@@ -1,0 +1,61 @@
+/**
+ * What a family is: the Bregman exponential family p(y|ŷ) ∝ exp(−D_F*(y, ŷ)) ∝ exp(a·y − F*(y)) of an activation
+ * ŷ = f(a), F' = f, F* the conjugate of F (Peirson et al., Fishy, 2022, section 3).
+ */
+import type { GraphBuilder, ValueType } from "../onnx/builder.js";
+
+/** `paper`: y − ŷ. `centred`: y − E[y], the exact score of the family. */
+export type Score = "paper" | "centred";
+
+/** `exact`: y drawn from the family. `two-point`: y = E[y] ± sd(y), the sign by a coin; same mean and variance. */
+export type Draw = "exact" | "two-point";
+
+/** Draws uniforms inside the graph; every call is a stream of its own. */
+export interface RandomSource {
+  /** float32 in (0, 1), of the shape that the int64 vector `shape` holds. */
+  uniform(b: GraphBuilder, shape: string): string;
+}
+
+export interface SampleInput {
+  /** The pre-activation (float32). */
+  readonly a: string;
+  readonly type: ValueType;
+  /** ŷ = f(a) where the graph already has it; emitted by the family otherwise. */
+  readonly activation?: string;
+  readonly random: RandomSource;
+  readonly score: Score;
+  readonly draw: Draw;
+}
+
+export interface Moments {
+  readonly mean: string;
+  readonly variance: string;
+}
+
+/** One family with its parameters fixed. */
+export interface Family {
+  /** Such as `tanh`, `leaky_relu`, `bernoulli`, `softmax`. */
+  readonly name: string;
+  /** Such as `{ alpha: 0.1 }`. */
+  readonly parameters: Readonly<Record<string, number>>;
+  /** Emits the residual y − ŷ (or y − E[y]) of one draw per element; the shape of `a`. */
+  residual(b: GraphBuilder, input: SampleInput): string;
+  /** Emits E[y] and Var[y] per element; for softmax, the mean and the diagonal of the covariance. */
+  moments(b: GraphBuilder, input: Pick<SampleInput, "a" | "type" | "activation">): Moments;
+  /** The same in plain TypeScript (float64), for tests and pictures; absent for vector-valued families. */
+  readonly scalar?: ScalarFamily;
+}
+
+/** Density and moments of a family on the real line. */
+export interface ScalarFamily {
+  readonly support: readonly [number, number];
+  /** Point masses instead of a density (Bernoulli): the support points. */
+  readonly points?: readonly number[];
+  activation(a: number): number;
+  /** log p(y | a), normalised. */
+  logDensity(y: number, a: number): number;
+  mean(a: number): number;
+  variance(a: number): number;
+  /** The quantile at u in (0, 1): one uniform makes one draw. */
+  quantile(u: number, a: number): number;
+}

@@ -1,0 +1,114 @@
+/**
+ * The type and shape of every value, as ONNX Runtime infers them: every value becomes a graph output, the model is
+ * loaded once without optimisation, and the session's metadata is read. There is no shape inference of our own.
+ */
+import { FishyError, messageOf } from "../errors.js";
+import { type Dim, type ValueType, valueInfo } from "./builder.js";
+import { cloneModel, encodeModel } from "./codec.js";
+import { DataType, type ModelProto, type TensorProto, type ValueInfoProto } from "./proto.js";
+import { dimsOf, isExternal, toNumber } from "./tensor.js";
+
+/** Types by value name; values that are no tensors (sequences, maps) are absent. */
+export type TypeMap = ReadonlyMap<string, ValueType>;
+
+/** Weights larger than this are declared instead of loaded: only constants that decide shapes have to be there. */
+const LARGEST_LOADED_BYTES = 4096;
+
+const TYPE_BY_NAME: Record<string, DataType> = {
+  float32: DataType.FLOAT,
+  float64: DataType.DOUBLE,
+  float16: DataType.FLOAT16,
+  bfloat16: DataType.BFLOAT16,
+  int8: DataType.INT8,
+  int16: DataType.INT16,
+  int32: DataType.INT32,
+  int64: DataType.INT64,
+  uint8: DataType.UINT8,
+  uint16: DataType.UINT16,
+  uint32: DataType.UINT32,
+  uint64: DataType.UINT64,
+  bool: DataType.BOOL,
+  string: DataType.STRING,
+};
+
+/** The declared type of an input, output or value info; undefined when it is no tensor. */
+export function declaredType(info: ValueInfoProto): ValueType | undefined {
+  const tensor = info.type?.tensorType;
+  if (!tensor) return undefined;
+  const shape = tensor.shape?.dim.map((dim): Dim => {
+    if (dim.dimValue !== undefined && Object.hasOwn(dim, "dimValue")) return toNumber(dim.dimValue);
+    return dim.dimParam || null;
+  });
+  return { elemType: (tensor.elemType ?? DataType.UNDEFINED) as DataType, shape };
+}
+
+export function tensorType(tensor: TensorProto): ValueType {
+  return { elemType: (tensor.dataType ?? DataType.UNDEFINED) as DataType, shape: dimsOf(tensor) };
+}
+
+function isLarge(tensor: TensorProto): boolean {
+  return isExternal(tensor) || (tensor.rawData?.length ?? 0) > LARGEST_LOADED_BYTES;
+}
+
+/**
+ * Infers the type of every value of a model.
+ * @throws FishyError when ONNX Runtime refuses the model, with its reason.
+ */
+export async function inferTypes(model: ModelProto): Promise<TypeMap> {
+  const types = new Map<string, ValueType>();
+  for (const tensor of model.graph.initializer) types.set(tensor.name ?? "", tensorType(tensor));
+  for (const input of model.graph.input) {
+    const type = declaredType(input);
+    if (type && !types.has(input.name ?? "")) types.set(input.name ?? "", type);
+  }
+  const session = await loadWithAllOutputs(model);
+  try {
+    for (const output of session.outputMetadata) {
+      if (!output.isTensor) continue;
+      const elemType = TYPE_BY_NAME[output.type];
+      if (elemType === undefined) continue;
+      types.set(output.name, { elemType, shape: output.shape.map((dim) => (dim === "" || dim === -1 ? null : dim)) });
+    }
+  } finally {
+    await session.release();
+  }
+  return types;
+}
+
+async function loadWithAllOutputs(model: ModelProto) {
+  // Weights are dropped before the copy, so that a model of gigabytes costs no more than its graph.
+  const { initializer, input } = model.graph;
+  const declaredInputs = new Set(input.map((info) => info.name));
+  const large = initializer.filter(isLarge);
+  const slim = cloneModel({
+    ...model,
+    graph: {
+      ...model.graph,
+      initializer: initializer.filter((tensor) => !isLarge(tensor)),
+      input: [
+        ...input,
+        ...large.filter((t) => !declaredInputs.has(t.name)).map((t) => valueInfo(t.name ?? "", tensorType(t))),
+      ],
+    },
+  });
+  const { graph } = slim;
+  const outputs = new Set(graph.output.map((output) => output.name));
+  for (const node of graph.node) {
+    for (const name of node.output) {
+      if (!name || outputs.has(name)) continue;
+      outputs.add(name);
+      graph.output.push({ name });
+    }
+  }
+  process.env.ORT_DISABLE_TELEMETRY ??= "1";
+  const ort = await import("onnxruntime-node");
+  try {
+    return await ort.InferenceSession.create(encodeModel(slim), {
+      graphOptimizationLevel: "disabled",
+      logSeverityLevel: 3,
+      intraOpNumThreads: 1,
+    });
+  } catch (error) {
+    throw new FishyError(`ONNX Runtime refuses the model: ${messageOf(error)}`);
+  }
+}
