@@ -101,6 +101,8 @@ export interface ReversePlan {
   /** Values whose cotangent is wanted: they depend on `wrt` and reach a seed, without passing a cut. */
   readonly active: ReadonlySet<string>;
   readonly missing: readonly NodeProto[];
+  /** `nodes` and `missing` together, last first. */
+  readonly walk: readonly NodeProto[];
 }
 
 /** What `differentiate` would do: the nodes that it would walk, and those that have no gradient. */
@@ -126,15 +128,17 @@ export function planReverse(
   for (const name of dependent) if (seeds.has(name)) active.add(name);
   const nodes: { node: NodeProto; rule: GradientRule }[] = [];
   const missing: NodeProto[] = [];
+  const walk: NodeProto[] = [];
   for (const node of order.reverse()) {
     if (!node.output.some((output) => active.has(output))) continue;
     const inputs = node.input.filter((name) => dependent.has(name) && !cut.has(name));
     if (inputs.length === 0) continue;
     for (const name of inputs) active.add(name);
+    walk.push(node);
     const rule = ruleFor(node);
     if (rule) nodes.push({ node, rule });
     else missing.push(node);
   }
   missing.reverse();
-  return { nodes, active, missing };
+  return { nodes, active, missing, walk };
 }
