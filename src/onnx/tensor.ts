@@ -62,6 +62,13 @@ export function bytesPerElement(type: number): number | undefined {
   return CONSTRUCTORS[type]?.BYTES_PER_ELEMENT;
 }
 
+/** Zeros. */
+export function newData(type: number, length: number): TensorData {
+  const ArrayType = CONSTRUCTORS[type];
+  if (!ArrayType) throw new FishyError(`Elements of ${dataTypeName(type)} cannot be held in memory by fishy.`);
+  return new ArrayType(new ArrayBuffer(length * ArrayType.BYTES_PER_ELEMENT));
+}
+
 /** A tensor with `data` as its raw bytes (not copied). */
 export function tensorFromData(name: string, type: DataType, dims: readonly number[], data: TensorData): TensorProto {
   if (elementCount(dims) !== data.length) {

@@ -1,0 +1,103 @@
+/** Sessions of onnxruntime-node: created with fishy's defaults, run with checked feeds, errors that say what failed. */
+import type { InferenceSession } from "onnxruntime-node";
+import { FishyError, messageOf } from "../errors.js";
+import { encodeModel } from "../onnx/codec.js";
+import type { ModelProto } from "../onnx/proto.js";
+import { loadRuntime, type Tensor } from "./ort.js";
+
+export interface SessionOptions {
+  /** Threads inside one operator; 0 (default) lets ONNX Runtime take one for each physical core. */
+  readonly threads?: number;
+  /** What the session is for, in errors: `the training step`. */
+  readonly purpose?: string;
+  /** 0 verbose … 4 fatal; 3 (errors) by default. */
+  readonly logLevel?: 0 | 1 | 2 | 3 | 4;
+  /** Bytes of external data by the location that the model names. */
+  readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
+}
+
+/** A loaded graph. */
+export interface Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  /** Runs the graph; every output is written into its preallocated tensor of `fetches`. */
+  run(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor>>): Promise<void>;
+  /** Runs the graph and returns new tensors, for outputs whose shape is not known before. */
+  fetch(feeds: Readonly<Record<string, Tensor>>, outputs: readonly string[]): Promise<Record<string, Tensor>>;
+  release(): Promise<void>;
+}
+
+/**
+ * Loads a model.
+ * @param model the message, its bytes, or a path (external data is found beside it).
+ * @throws FishyError when ONNX Runtime refuses it.
+ */
+export async function createSession(
+  model: ModelProto | Uint8Array | string,
+  options: SessionOptions = {},
+): Promise<Session> {
+  const ort = await loadRuntime();
+  const purpose = options.purpose ?? "the model";
+  const settings: InferenceSession.SessionOptions = {
+    executionProviders: ["cpu"],
+    intraOpNumThreads: options.threads ?? 0,
+    interOpNumThreads: 1,
+    executionMode: "sequential",
+    graphOptimizationLevel: "all",
+    logSeverityLevel: options.logLevel ?? 3,
+    ...(options.externalData && { externalData: options.externalData }),
+  };
+  let session: InferenceSession;
+  try {
+    if (typeof model === "string") session = await ort.InferenceSession.create(model, settings);
+    else {
+      session = await ort.InferenceSession.create(model instanceof Uint8Array ? model : encodeModel(model), settings);
+    }
+  } catch (error) {
+    throw new FishyError(`ONNX Runtime cannot load ${purpose}: ${messageOf(error)}`);
+  }
+  return new CpuSession(session, purpose);
+}
+
+class CpuSession implements Session {
+  private released = false;
+
+  constructor(
+    private readonly session: InferenceSession,
+    private readonly purpose: string,
+  ) {}
+
+  get inputNames(): readonly string[] {
+    return this.session.inputNames;
+  }
+
+  get outputNames(): readonly string[] {
+    return this.session.outputNames;
+  }
+
+  async run(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor>>): Promise<void> {
+    try {
+      await this.session.run(feeds, fetches);
+    } catch (error) {
+      throw this.failure(error);
+    }
+  }
+
+  async fetch(feeds: Readonly<Record<string, Tensor>>, outputs: readonly string[]): Promise<Record<string, Tensor>> {
+    try {
+      return (await this.session.run(feeds, outputs)) as Record<string, Tensor>;
+    } catch (error) {
+      throw this.failure(error);
+    }
+  }
+
+  async release(): Promise<void> {
+    if (this.released) return;
+    this.released = true;
+    await this.session.release();
+  }
+
+  private failure(error: unknown): FishyError {
+    return new FishyError(`ONNX Runtime failed while running ${this.purpose}: ${messageOf(error)}`);
+  }
+}
