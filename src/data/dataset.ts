@@ -1,0 +1,64 @@
+/** A dataset in memory: named columns of equal length. */
+import { FishyError } from "../errors.js";
+import type { DataType } from "../onnx/proto.js";
+import { elementCount, type TensorData } from "../onnx/tensor.js";
+
+/** One column; row `i` is `data[i·size … (i+1)·size)` with size the product of `dims`. */
+export interface Column {
+  readonly name: string;
+  readonly type: DataType;
+  /** Shape of one example: `[28, 28]` for images, `[]` for labels. */
+  readonly dims: readonly number[];
+  readonly data: TensorData;
+}
+
+export interface Dataset {
+  /** What to call it in messages: the path. */
+  readonly name: string;
+  /** Number of examples. */
+  readonly length: number;
+  readonly columns: ReadonlyMap<string, Column>;
+}
+
+/** Elements of one example. */
+export function exampleSize(column: Pick<Column, "dims">): number {
+  return elementCount(column.dims);
+}
+
+/**
+ * Puts columns together.
+ * @throws FishyError when there is none, when two share a name, or when their lengths differ.
+ */
+export function makeDataset(name: string, columns: readonly Column[]): Dataset {
+  const byName = new Map<string, Column>();
+  for (const column of columns) {
+    if (byName.has(column.name)) {
+      throw new FishyError(
+        `The dataset ${name} has two columns named '${column.name}'. Rename one when it is read (NAME=FILE).`,
+      );
+    }
+    byName.set(column.name, column);
+  }
+  const lengths = columns.map((column) => rowsOf(column));
+  const length = lengths[0];
+  if (length === undefined) throw new FishyError(`The dataset ${name} has no columns.`);
+  if (lengths.some((other) => other !== length)) {
+    const list = columns.map((column, i) => `'${column.name}' has ${lengths[i]}`).join(", ");
+    throw new FishyError(`The columns of the dataset ${name} differ in length: ${list} examples.`);
+  }
+  if (length === 0) throw new FishyError(`The dataset ${name} has no examples.`);
+  return { name, length, columns: byName };
+}
+
+function rowsOf(column: Column): number {
+  const size = exampleSize(column);
+  return size === 0 ? 0 : column.data.length / size;
+}
+
+/** A column from a whole tensor, whose first axis counts the examples. */
+export function columnOf(name: string, type: DataType, dims: readonly number[], data: TensorData): Column {
+  if (dims.length === 0) {
+    throw new FishyError(`Column '${name}' is a single number; the first axis of a column counts the examples.`);
+  }
+  return { name, type, dims: dims.slice(1), data };
+}
