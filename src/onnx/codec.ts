@@ -1,5 +1,6 @@
 /** Bytes ↔ messages. What this schema does not know survives a round trip. */
 import { FishyError, messageOf } from "../errors.js";
+import { diagnose } from "./diagnose.js";
 import type { ModelProto, TensorProto } from "./proto.js";
 import { ModelType, TensorType } from "./schema.js";
 
@@ -9,7 +10,7 @@ export const MAX_PROTOBUF_BYTES = 2 ** 31 - 1;
 /**
  * Decodes a model. Tensor bytes are views into `bytes`, not copies.
  * @param source what to call the input in an error: a path.
- * @throws FishyError when the bytes are not an ONNX model, or are cut off.
+ * @throws FishyError when the bytes are empty, another format, cut off, or not an ONNX model.
  */
 export function decodeModel(bytes: Uint8Array, source = "the given bytes"): ModelProto {
   if (bytes.length === 0) throw new FishyError(`${source} is empty: expected an ONNX model.`);
@@ -18,21 +19,23 @@ export function decodeModel(bytes: Uint8Array, source = "the given bytes"): Mode
     model = ModelType.decode(bytes) as unknown as ModelProto;
   } catch (error) {
     throw new FishyError(
-      `${source} is not an ONNX model, or is cut off (${bytes.length} bytes): ${messageOf(error)}. Export or download the file again.`,
+      `${source} is ${diagnose(bytes).what} (${bytes.length} bytes: ${messageOf(error)}). ${REMEDY}`,
     );
   }
-  if (!model.graph || model.irVersion === undefined || model.opsetImport.length === 0) {
-    const lacks = [
-      !model.graph && "a graph",
-      model.irVersion === undefined && "an IR version",
-      model.opsetImport.length === 0 && "an opset",
-    ].filter(Boolean);
+  const lacks = [
+    !model.graph && "a graph",
+    model.irVersion === undefined && "an IR version",
+    model.opsetImport.length === 0 && "an opset",
+  ].filter(Boolean);
+  if (lacks.length > 0) {
     throw new FishyError(
-      `${source} is not an ONNX model, or is cut off: it lacks ${lacks.join(" and ")}. Expected a file written by torch.onnx.export or onnx.save.`,
+      `${source} is ${diagnose(bytes).what} (${bytes.length} bytes): it lacks ${lacks.join(" and ")}. ${REMEDY}`,
     );
   }
   return model;
 }
+
+const REMEDY = "Expected a file written by torch.onnx.export or onnx.save; export or download it again.";
 
 /**
  * Encodes a model.
@@ -56,4 +59,10 @@ export function decodeTensor(bytes: Uint8Array): TensorProto {
 /** A deep copy that keeps unknown fields. */
 export function cloneModel(model: ModelProto): ModelProto {
   return ModelType.decode(ModelType.encode(model as object).finish()) as unknown as ModelProto;
+}
+
+/** A shallow copy with some fields replaced. Unlike a spread (`{ ...message }`) it keeps the unknown fields. */
+export function withFields<T extends object>(message: T, changes: Partial<T>): T {
+  const copy = Object.create(Object.getPrototypeOf(message), Object.getOwnPropertyDescriptors(message)) as T;
+  return Object.assign(copy, changes);
 }

@@ -115,7 +115,8 @@ export function dataFromBytes(type: number, bytes: Uint8Array, what: string): Te
   const ArrayType = CONSTRUCTORS[type];
   if (!ArrayType) throw new FishyError(`${what} has elements of ${dataTypeName(type)}, which fishy cannot read.`);
   const size = ArrayType.BYTES_PER_ELEMENT;
-  const aligned = bytes.byteOffset % size === 0 && bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice();
+  // Not slice(): that of a Buffer does not copy.
+  const aligned = bytes.byteOffset % size === 0 && bytes.buffer instanceof ArrayBuffer ? bytes : new Uint8Array(bytes);
   return new ArrayType(aligned.buffer as ArrayBuffer, aligned.byteOffset, Math.floor(bytes.length / size));
 }
 
