@@ -26,6 +26,8 @@ export interface EmittedLoss {
   readonly loss: string;
   /** d loss / d output, of the output's shape. */
   readonly cotangent: string;
+  /** The output layer's activation (softmax, sigmoid), which the cotangent needs anyway. */
+  readonly activation?: string;
 }
 
 export interface Loss {

@@ -1,0 +1,60 @@
+/** Options that say how a source model becomes a program: shared by inspect, rewrite and train. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { LOSS_NAMES, type LossName } from "../losses/loss.js";
+import type { RewriteOptions } from "../rewrite/rewrite.js";
+import { parseSections } from "../sections/spec.js";
+
+export interface ModelFlags {
+  loss?: LossName;
+  lossOutput?: string;
+  targetInput?: string;
+  classAxis?: number;
+  sections?: string;
+  score?: "paper" | "centred";
+  draw?: "exact" | "two-point";
+  freeze?: string[];
+}
+
+export function addModelOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--loss <name>", "loss to append; default in-graph when the model's only output is a scalar").choices([
+        ...LOSS_NAMES,
+      ]),
+    )
+    .option("--loss-output <name>", "model output that the loss is taken of, or that is the loss")
+    .option("--target-input <name>", "model input to use as the target, such as an autoencoder's own input")
+    .option("--class-axis <k>", "axis of the classes; default 1, the last for outputs of rank 3", parseInteger)
+    .option(
+      "--sections <spec>",
+      "where to sample: per-layer, output, classifier, every:K, none, or layer names separated by commas",
+    )
+    .addOption(new Option("--score <kind>", "y − ŷ as in the paper, or y − E[y]").choices(["paper", "centred"]))
+    .addOption(new Option("--draw <kind>", "how y is drawn").choices(["exact", "two-point"]))
+    .option("--freeze <patterns...>", "parameters that do not train: names with * and ?");
+}
+
+export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
+  return {
+    ...(flags.loss && { loss: flags.loss }),
+    ...(flags.lossOutput && { output: flags.lossOutput }),
+    ...(flags.targetInput && { targetInput: flags.targetInput }),
+    ...(flags.classAxis !== undefined && { classAxis: flags.classAxis }),
+    ...(flags.sections && { sections: parseSections(flags.sections) }),
+    ...(flags.score && { score: flags.score }),
+    ...(flags.draw && { draw: flags.draw }),
+    ...(flags.freeze && { freeze: flags.freeze }),
+  };
+}
+
+export function parseInteger(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value)) throw new InvalidArgumentError(`'${text}' is not a whole number.`);
+  return value;
+}
+
+export function parseNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError(`'${text}' is not a number.`);
+  return value;
+}

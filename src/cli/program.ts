@@ -1,0 +1,41 @@
+/** The command line: `fishy COMMAND`. Exit code 1 for bad input, 2 for wrong usage. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { FishyError, messageOf } from "../errors.js";
+import { exportCommand } from "./export.js";
+import { inspectCommand } from "./inspect.js";
+import { rewriteCommand } from "./rewrite.js";
+import { trainCommand } from "./train.js";
+
+// Set before the runtime loads: official builds of ONNX Runtime upload usage data otherwise.
+process.env.ORT_DISABLE_TELEMETRY ??= "1";
+
+export function createProgram(): Command {
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  return new Command("fishy")
+    .description("Second-order training for ONNX models")
+    .version(version)
+    .showHelpAfterError("(add --help for the options)")
+    .addCommand(inspectCommand())
+    .addCommand(rewriteCommand())
+    .addCommand(trainCommand())
+    .addCommand(exportCommand());
+}
+
+/** Runs the command line and returns the exit code. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const program = createProgram();
+  for (const command of [program, ...program.commands]) command.exitOverride();
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof FishyError) {
+      process.stderr.write(`fishy: ${error.message}\n`);
+      return error.exitCode;
+    }
+    process.stderr.write(`fishy: ${process.env.FISHY_DEBUG ? (error as Error).stack : messageOf(error)}\n`);
+    return 1;
+  }
+}

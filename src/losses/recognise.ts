@@ -1,0 +1,90 @@
+/** Finding the output layer of a model whose loss is already in its graph. */
+import type { Family } from "../families/family.js";
+import { familyByName } from "../families/registry.js";
+import { intOf } from "../onnx/attributes.js";
+import type { GraphIndex } from "../onnx/graph.js";
+import type { NodeProto } from "../onnx/proto.js";
+import { numbersOf } from "../onnx/tensor.js";
+import type { TypeMap } from "../onnx/types.js";
+
+export interface RecognisedOutput {
+  /** The pre-activation of the output layer: logits, or predicted values. */
+  readonly preActivation: string;
+  readonly family: Family;
+}
+
+/**
+ * Follows a scalar loss back to the value that it is a negative log-likelihood of: softmax cross-entropy (as one
+ * operator, or LogSoftmax and NegativeLogLikelihoodLoss), squared error (Sub and Pow 2 or Mul with itself, then a mean
+ * or sum), or sigmoid cross-entropy of the form Softplus(x) − x·t.
+ * @param constants values that do not depend on a parameter (targets).
+ * @returns undefined when no known form is found.
+ */
+export function recogniseLoss(
+  index: GraphIndex,
+  types: TypeMap,
+  loss: string,
+  isTarget: (name: string) => boolean,
+): RecognisedOutput | undefined {
+  let node = index.producer(loss);
+  while (node && isScaling(index, node)) node = index.producer(scaledInput(index, node));
+  if (!node) return undefined;
+  if (node.opType === "SoftmaxCrossEntropyLoss") return softmaxAt(node.input[0] as string, 1);
+  if (node.opType === "NegativeLogLikelihoodLoss") {
+    const logProbabilities = index.producer(node.input[0] as string);
+    if (logProbabilities?.opType !== "LogSoftmax") return undefined;
+    const logits = logProbabilities.input[0] as string;
+    const rank = types.get(logits)?.shape?.length ?? 0;
+    const axis = intOf(logProbabilities, "axis", -1);
+    return softmaxAt(logits, axis < 0 ? axis + rank : axis);
+  }
+  if (node.opType === "ReduceMean" || node.opType === "ReduceSum") {
+    const inner = index.producer(node.input[0] as string);
+    const difference = inner && squared(index, inner);
+    if (difference?.opType === "Sub") {
+      const [a, b] = difference.input as [string, string];
+      if (isTarget(b)) return { preActivation: a, family: familyByName("gaussian") };
+      if (isTarget(a)) return { preActivation: b, family: familyByName("gaussian") };
+    }
+    if (inner) return sigmoidForm(index, inner, isTarget);
+  }
+  return undefined;
+}
+
+function softmaxAt(preActivation: string, axis: number): RecognisedOutput {
+  return { preActivation, family: familyByName("softmax", { axis }) };
+}
+
+/** Division or multiplication by a constant, Identity, Reshape, or negation: what stands between a sum and the loss. */
+function isScaling(index: GraphIndex, node: NodeProto): boolean {
+  if (["Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"].includes(node.opType ?? "")) return true;
+  if (node.opType !== "Div" && node.opType !== "Mul") return false;
+  return node.input.some((name) => index.constant(name) !== undefined);
+}
+
+function scaledInput(index: GraphIndex, node: NodeProto): string {
+  return (node.input.find((name) => index.constant(name) === undefined) ?? node.input[0]) as string;
+}
+
+/** The node whose output is squared. */
+function squared(index: GraphIndex, node: NodeProto): NodeProto | undefined {
+  const [a, b] = node.input as [string, string];
+  if (node.opType === "Mul" && a === b) return index.producer(a);
+  if (node.opType !== "Pow") return undefined;
+  const exponent = index.constant(b);
+  return exponent && numbersOf(exponent)[0] === 2 ? index.producer(a) : undefined;
+}
+
+function sigmoidForm(
+  index: GraphIndex,
+  node: NodeProto,
+  isTarget: (name: string) => boolean,
+): RecognisedOutput | undefined {
+  if (node.opType !== "Sub") return undefined;
+  const [left, right] = node.input.map((name) => index.producer(name));
+  if (left?.opType !== "Softplus" || right?.opType !== "Mul") return undefined;
+  const logits = left.input[0] as string;
+  const [a, b] = right.input as [string, string];
+  const matches = (a === logits && isTarget(b)) || (b === logits && isTarget(a));
+  return matches ? { preActivation: logits, family: familyByName("bernoulli") } : undefined;
+}

@@ -1,0 +1,91 @@
+/** A description of a model as plain data: what `fishy inspect` shows. */
+import type { ModelProto } from "../onnx/proto.js";
+import { dimsOf, elementCount } from "../onnx/tensor.js";
+import { opsetOf } from "../onnx/versions.js";
+import { boundaryLayers } from "../sections/plan.js";
+import { describe } from "./loss-target.js";
+import { type PreparedModel, type PrepareOptions, prepare } from "./prepare.js";
+
+export interface ModelDescription {
+  readonly opset: number;
+  readonly producer: string;
+  readonly nodes: number;
+  readonly inputs: readonly { readonly name: string; readonly type: string }[];
+  readonly outputs: readonly { readonly name: string; readonly type: string }[];
+  /** The loss that training would use: in the graph, or chosen; null when one has to be chosen. */
+  readonly loss: { readonly name: string; readonly output: string } | null;
+  readonly parameters: readonly {
+    readonly name: string;
+    readonly dims: readonly number[];
+    readonly elements: number;
+    /** The first layer that uses it. */
+    readonly layer: string | null;
+  }[];
+  readonly frozen: readonly string[];
+  /** Running statistics. */
+  readonly buffers: readonly string[];
+  readonly layers: readonly LayerDescription[];
+  readonly withoutGradient: readonly { readonly opType: string; readonly name: string }[];
+}
+
+export interface LayerDescription {
+  readonly name: string;
+  readonly operator: string;
+  readonly parameters: readonly string[];
+  /** Where it can be sampled, the activation that follows, and the family it implies. */
+  readonly boundary: string;
+  readonly activation: string | null;
+  readonly family: string;
+  readonly note: string | null;
+}
+
+/** Describes a source model. @throws FishyError when it cannot be loaded or has nothing to train. */
+export async function inspectModel(source: ModelProto, options: PrepareOptions = {}): Promise<ModelDescription> {
+  const prepared = await prepare(source, { ...options, lossOptional: true });
+  const { types, parameters, loss } = prepared;
+  const layerOf = new Map<string, string>();
+  for (const layer of prepared.layers) {
+    for (const name of layer.parameters) if (!layerOf.has(name)) layerOf.set(name, layer.name);
+  }
+  const list = (names: readonly string[]) => names.map((name) => ({ name, type: describe(types.get(name)) }));
+  return {
+    opset: opsetOf(source),
+    producer: [source.producerName, source.producerVersion].filter(Boolean).join(" "),
+    nodes: source.graph.node.length,
+    inputs: list(prepared.inputs),
+    outputs: list(prepared.outputs),
+    loss: loss ? { name: loss.name, output: loss.output } : null,
+    parameters: parameters.trainable.map((tensor) => ({
+      name: tensor.name ?? "",
+      dims: dimsOf(tensor),
+      elements: elementCount(dimsOf(tensor)),
+      layer: layerOf.get(tensor.name ?? "") ?? null,
+    })),
+    frozen: parameters.frozen,
+    buffers: parameters.buffers,
+    layers: describeLayers(prepared),
+    withoutGradient: prepared.withoutGradient.map(({ opType, name, output }) => ({
+      opType: opType ?? "",
+      name: name || (output[0] ?? ""),
+    })),
+  };
+}
+
+function describeLayers({ layers, output }: PreparedModel): LayerDescription[] {
+  const shown = output ? boundaryLayers(layers, output) : layers;
+  return shown.map((layer) => ({
+    name: layer.name,
+    operator: layer.node.opType ?? "",
+    parameters: layer.parameters,
+    boundary: layer.preActivation,
+    activation: layer.activationType ?? null,
+    family: familyLabel(layer.family),
+    note: layer.note ?? null,
+  }));
+}
+
+/** Such as `leaky_relu(alpha=0.1)`. */
+export function familyLabel(family: { name: string; parameters: Readonly<Record<string, number>> }): string {
+  const parameters = Object.entries(family.parameters).map(([key, value]) => `${key}=${Number(value.toPrecision(6))}`);
+  return parameters.length > 0 ? `${family.name}(${parameters.join(", ")})` : family.name;
+}

@@ -1,0 +1,115 @@
+/** Source model → a graph of the program's opset whose loss, parameters and layers are known: what `inspect` shows and `rewrite` starts from. */
+import { planReverse } from "../autodiff/reverse.js";
+import { FishyError } from "../errors.js";
+import type { Family } from "../families/family.js";
+import { counterRandom } from "../families/random.js";
+import { recogniseLoss } from "../losses/recognise.js";
+import { lossByName } from "../losses/registry.js";
+import { valueInfo } from "../onnx/builder.js";
+import { allNames, GraphIndex, topologicalOrder } from "../onnx/graph.js";
+import { DataType, type ModelProto, type NodeProto } from "../onnx/proto.js";
+import { inferTypes, type TypeMap } from "../onnx/types.js";
+import { toProgramOpset } from "../onnx/upgrade/upgrade.js";
+import { findLayers, type Layer } from "../sections/layers.js";
+import { type LossChoice, type ResolvedLoss, resolveLoss } from "./loss-target.js";
+import { lowerGraph } from "./lower/lowering.js";
+import { chooseParameters, type ParameterChoice, type ParameterOptions } from "./parameters.js";
+
+/** The input that seeds sampling and dropout. */
+export const SEED_INPUT = "seed";
+/** Streams of dropout masks lie above those of the boundaries. */
+const FIRST_LOWERING_STREAM = 1 << 20;
+
+export interface PrepareOptions extends LossChoice, ParameterOptions {
+  /** Goes on without a loss when the model has none and none is chosen, for a look at the model. */
+  readonly lossOptional?: boolean;
+}
+
+export interface PreparedModel {
+  /** Of the program's opset, lowered, with the `seed` input declared. A copy: the source is untouched. */
+  readonly model: ModelProto;
+  readonly types: TypeMap;
+  /** Undefined only under `lossOptional`. */
+  readonly loss: ResolvedLoss | undefined;
+  readonly parameters: ParameterChoice;
+  readonly runningStatistics: readonly { readonly name: string; readonly next: string }[];
+  readonly layers: readonly Layer[];
+  /** The output layer; undefined without a loss, and for a loss in the graph of no form that fishy recognises. */
+  readonly output: { readonly preActivation: string; readonly family: Family } | undefined;
+  /** Nodes between a trainable parameter and the loss that have no gradient. */
+  readonly withoutGradient: readonly NodeProto[];
+  /** The source model's inputs and outputs. */
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+}
+
+/**
+ * Prepares a source model.
+ * @throws FishyError when the opset cannot be brought to the program's, the loss does not fit, or nothing can train.
+ */
+export async function prepare(source: ModelProto, options: PrepareOptions = {}): Promise<PreparedModel> {
+  const model = toProgramOpset(source);
+  const { graph } = model;
+  const initializers = new Set(graph.initializer.map((tensor) => tensor.name));
+  const inputs = graph.input.map((input) => input.name ?? "").filter((name) => !initializers.has(name));
+  const outputs = graph.output.map((output) => output.name ?? "");
+  if (allNames(graph).has(SEED_INPUT)) {
+    throw new FishyError(
+      `The model has a value named '${SEED_INPUT}', which the training program uses for its own input. Rename it.`,
+    );
+  }
+  graph.input.push(valueInfo(SEED_INPUT, { elemType: DataType.INT64, shape: [] }));
+
+  let types = await inferTypes(model);
+  let stream = FIRST_LOWERING_STREAM;
+  const lowered = lowerGraph(graph, types, () => counterRandom(SEED_INPUT, stream++));
+  // Inferred shapes of the source may be narrower or staler than what the lowered graph has.
+  graph.valueInfo = [];
+  if (lowered.changed) types = await inferTypes(model);
+
+  const hasChoice = options.loss !== undefined || !options.lossOptional || hasScalarOutput(outputs, types);
+  const loss = hasChoice ? resolveLoss(graph, types, options) : undefined;
+  const roots = loss ? [loss.output] : outputs;
+  const parameters = chooseParameters(graph, types, roots, options);
+  const names = parameters.trainable.map((tensor) => tensor.name ?? "");
+  const index = new GraphIndex(graph);
+  const order = topologicalOrder(graph);
+  const output = loss && outputLayer(loss, index, types, isIndependentOf(order, names));
+  const { active, missing } = planReverse({ forward: graph, types, wrt: names, seeds: new Set(roots) });
+  const layers = findLayers({ index, order, parameters: new Set(names), ...(output && { output }) });
+  return {
+    model,
+    types,
+    loss,
+    parameters,
+    runningStatistics: lowered.runningStatistics,
+    layers: layers.filter((layer) => active.has(layer.preActivation)),
+    output,
+    withoutGradient: missing,
+    inputs,
+    outputs,
+  };
+}
+
+function hasScalarOutput(outputs: readonly string[], types: TypeMap): boolean {
+  return outputs.length === 1 && types.get(outputs[0] as string)?.shape?.length === 0;
+}
+
+function outputLayer(
+  loss: ResolvedLoss,
+  index: GraphIndex,
+  types: TypeMap,
+  isTarget: (name: string) => boolean,
+): PreparedModel["output"] {
+  if (loss.name === "in-graph") return recogniseLoss(index, types, loss.output, isTarget);
+  return { preActivation: loss.output, family: lossByName(loss.name).family(loss.classAxis) };
+}
+
+/** Whether a value does not depend on any of `parameters`. */
+function isIndependentOf(order: readonly NodeProto[], parameters: readonly string[]): (name: string) => boolean {
+  const dependent = new Set(parameters);
+  for (const node of order) {
+    if (node.input.some((name) => dependent.has(name))) for (const output of node.output) dependent.add(output);
+  }
+  return (name) => !dependent.has(name);
+}

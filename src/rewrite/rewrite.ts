@@ -1,0 +1,287 @@
+/**
+ * Source model + plan → training program: the forward pass, the loss, the gradient of every parameter, and the local
+ * sampling and sampled backward pass of every section, as one ONNX graph of standard operators.
+ */
+import { differentiate, MissingGradientError } from "../autodiff/reverse.js";
+import { FishyError } from "../errors.js";
+import type { Draw, Score } from "../families/family.js";
+import { counterRandom } from "../families/random.js";
+import { lossByName } from "../losses/registry.js";
+import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
+import { checkModel } from "../onnx/check.js";
+import { prune } from "../onnx/graph.js";
+import { DataType, type GraphProto, type ModelProto, type TensorProto } from "../onnx/proto.js";
+import { dimsOf } from "../onnx/tensor.js";
+import { tensorType } from "../onnx/types.js";
+import { planSections, type SectionPlan } from "../sections/plan.js";
+import type { SectionSpec } from "../sections/spec.js";
+import type { LossChoice, ResolvedLoss } from "./loss-target.js";
+import {
+  MANIFEST_VERSION,
+  type Manifest,
+  type ManifestLoss,
+  type ManifestParameter,
+  type TrainingProgram,
+  writeManifest,
+} from "./manifest.js";
+import type { ParameterOptions } from "./parameters.js";
+import { type PreparedModel, prepare, SEED_INPUT } from "./prepare.js";
+
+export interface RewriteOptions extends LossChoice, ParameterOptions {
+  /** A model input to use as the loss's target, such as an autoencoder's own input; otherwise `labels` or `target` is added. */
+  readonly targetInput?: string;
+  /** Where to sample. Default: every layer. */
+  readonly sections?: SectionSpec;
+  /** Default `paper`. */
+  readonly score?: Score;
+  /** Default `exact`. */
+  readonly draw?: Draw;
+}
+
+/**
+ * Rewrites a source model into a training program. The source is not changed.
+ * @throws FishyError for a loss that does not fit, an unknown boundary, an operator without gradient, frozen everything.
+ */
+export async function rewrite(source: ModelProto, options: RewriteOptions = {}): Promise<TrainingProgram> {
+  return emitProgram(await prepare(source, options), options);
+}
+
+/** The sections that `rewrite` would make. */
+export function sectionsOf(prepared: PreparedModel, spec: SectionSpec): SectionPlan {
+  if (spec.kind === "none") return { boundaries: [], sections: [] };
+  if (!prepared.loss) throw new Error("the model was prepared without a loss");
+  if (!prepared.output) {
+    throw new FishyError(
+      `The loss '${prepared.loss.output}' in the graph is of no form that fishy recognises, so the family of the output layer is unknown. ` +
+        "Export the model without its loss and use --loss, or use --sections none (no sampling).",
+    );
+  }
+  return planSections({
+    graph: prepared.model.graph,
+    types: prepared.types,
+    parameters: prepared.parameters.trainable.map((tensor) => tensor.name ?? ""),
+    layers: prepared.layers,
+    output: prepared.output,
+    spec,
+  });
+}
+
+/** Emits the program of a prepared model, whose graph becomes the program's. */
+export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {}): TrainingProgram {
+  if (prepared.withoutGradient.length > 0) throw new MissingGradientError(prepared.withoutGradient);
+  const { model, types, loss: lossChoice } = prepared;
+  if (!lossChoice) throw new Error("the model was prepared without a loss");
+  const { graph } = model;
+  const score = options.score ?? "paper";
+  const draw = options.draw ?? "exact";
+  const plan = sectionsOf(prepared, options.sections ?? { kind: "per-layer" });
+  const forward: GraphProto = { ...graph, node: [...graph.node] };
+  const b = new GraphBuilder(graph);
+  const batchSize = b.scope("batch_size", () => emitBatchSize(b, prepared));
+
+  const loss = b.scope("loss", () => emitLoss(b, prepared, lossChoice, options, batchSize));
+  const wrt = prepared.parameters.trainable.map((tensor) => tensor.name ?? "");
+  const gradients = differentiate({ builder: b, forward, types, wrt, seeds: loss.seeds });
+
+  const cotangents = new Map<string, string>();
+  for (const [i, boundary] of plan.boundaries.entries()) {
+    const { preActivation: a, family } = boundary;
+    const type = types.get(a);
+    if (!type)
+      throw new FishyError(`The boundary '${boundary.name}' lies at '${a}', whose type ONNX Runtime does not tell.`);
+    const activation = boundary.activation ?? (a === prepared.output?.preActivation ? loss.activation : undefined);
+    b.scope(`${boundary.name}/sample`, () => {
+      const random = counterRandom(SEED_INPUT, i);
+      const residual = family.residual(b, { a, type, random, score, draw, ...(activation && { activation }) });
+      cotangents.set(a, b.div(residual, batchSize));
+    });
+  }
+  const sampled =
+    cotangents.size === 0
+      ? new Map<string, string>()
+      : b.scope("sampled", () =>
+          differentiate({ builder: b, forward, types, wrt, seeds: cotangents, cut: new Set(cotangents.keys()) }),
+        );
+
+  const parameters = prepared.parameters.trainable.map((tensor): ManifestParameter => {
+    const name = tensor.name ?? "";
+    declareInput(graph, name, tensorType(tensor));
+    const gradient = declareOutput(b, requireGradient(gradients, name), `${name}_grad`, tensor);
+    if (cotangents.size === 0) return { name, dims: dimsOf(tensor), gradient };
+    const sampledGradient = declareOutput(b, requireGradient(sampled, name), `${name}_sampled_grad`, tensor);
+    const section = plan.sections.findIndex((candidate) => candidate.parameters.includes(name));
+    return { name, dims: dimsOf(tensor), gradient, sampledGradient, section };
+  });
+  for (const { name, next } of prepared.runningStatistics) {
+    const tensor = graph.initializer.find((initializer) => initializer.name === name);
+    if (!tensor) continue;
+    declareInput(graph, name, tensorType(tensor));
+    graph.output.push(valueInfo(next, tensorType(tensor)));
+  }
+
+  const manifest: Manifest = {
+    version: MANIFEST_VERSION,
+    loss: loss.manifest,
+    inputs: prepared.inputs,
+    outputs: prepared.outputs,
+    seed: SEED_INPUT,
+    lossOutput: "loss",
+    parameters,
+    frozen: prepared.parameters.frozen,
+    runningStatistics: prepared.runningStatistics,
+    score,
+    draw,
+    boundaries: plan.boundaries.map(({ name, preActivation, activation, family }) => ({
+      name,
+      preActivation,
+      ...(activation && { activation }),
+      family: family.name,
+      familyParameters: family.parameters,
+    })),
+    sections: plan.sections,
+  };
+  prune(graph);
+  model.producerName = "fishy";
+  writeManifest(model, manifest);
+  checkModel(model);
+  return { model, manifest };
+}
+
+interface ProgramLoss {
+  /** Cotangents that start the true gradient. */
+  readonly seeds: ReadonlyMap<string, string>;
+  readonly activation: string | undefined;
+  readonly manifest: ManifestLoss;
+}
+
+function emitLoss(
+  b: GraphBuilder,
+  prepared: PreparedModel,
+  loss: ResolvedLoss,
+  options: RewriteOptions,
+  batchSize: string,
+): ProgramLoss {
+  const { types, model } = prepared;
+  const { graph } = model;
+  const scalar: ValueType = { elemType: DataType.FLOAT, shape: [] };
+  if (loss.name === "in-graph") {
+    if (options.targetInput) {
+      throw new FishyError(
+        "--target-input has no meaning with --loss in-graph: the loss already reads its own inputs.",
+      );
+    }
+    const type = types.get(loss.output) as ValueType;
+    // A double or one-element loss becomes the program's float scalar.
+    if (loss.output !== "loss" || type.shape?.length !== 0 || type.elemType !== DataType.FLOAT) {
+      requireFreeName(graph, "loss");
+      const flat = type.shape?.length === 0 ? loss.output : b.reshape(loss.output, []);
+      b.alias(type.elemType === DataType.FLOAT ? flat : b.cast(flat, DataType.FLOAT), "loss");
+      b.output("loss", scalar);
+    }
+    const one = b.constant(type.elemType, type.shape?.length === 0 ? 1 : [1]);
+    return { seeds: new Map([[loss.output, one]]), activation: undefined, manifest: { name: "in-graph" } };
+  }
+  const definition = lossByName(loss.name);
+  const target = targetOf(b, prepared, options, {
+    loss,
+    type: definition.targetType(loss.type, loss.classAxis),
+    name: definition.targetName,
+  });
+  const emitted = definition.emit(b, { ...loss, target: target.name, targetType: target.type, batchSize });
+  requireFreeName(graph, "loss");
+  b.alias(emitted.loss, "loss");
+  b.output("loss", scalar);
+  const classes = loss.type.shape?.[loss.classAxis];
+  const isClassification = definition.targetName === "labels";
+  return {
+    seeds: new Map([[loss.output, emitted.cotangent]]),
+    activation: emitted.activation,
+    manifest: {
+      name: loss.name,
+      output: loss.output,
+      target: target.name,
+      ...(isClassification && { classAxis: loss.classAxis, ...(typeof classes === "number" && { classes }) }),
+    },
+  };
+}
+
+/** The target: a new input, or the input that `--target-input` names. */
+function targetOf(
+  b: GraphBuilder,
+  prepared: PreparedModel,
+  options: RewriteOptions,
+  { loss, type: wanted, name: defaultName }: { loss: ResolvedLoss; type: ValueType; name: "labels" | "target" },
+): { name: string; type: ValueType } {
+  const name = options.targetInput;
+  if (name === undefined) {
+    requireFreeName(b.graph, defaultName);
+    return { name: b.input(defaultName, wanted), type: wanted };
+  }
+  const type = prepared.types.get(name);
+  if (!prepared.inputs.includes(name) || !type) {
+    throw new FishyError(
+      `--target-input '${name}' is no input of the model. Its inputs are: ${prepared.inputs.join(", ")}. Leave the option out to add an input '${defaultName}'.`,
+    );
+  }
+  const isInteger = type.elemType === DataType.INT64 || type.elemType === DataType.INT32;
+  if ((wanted.elemType === DataType.INT64) !== isInteger || (!isInteger && type.elemType !== wanted.elemType)) {
+    throw new FishyError(
+      `--target-input '${name}' has the wrong element type for --loss ${loss.name}, which takes ${defaultName === "labels" ? "int64 class indices" : "float values"}.`,
+    );
+  }
+  if (type.shape && wanted.shape && !compatible(type.shape, wanted.shape)) {
+    throw new FishyError(
+      `--target-input '${name}' has the shape [${type.shape.join(", ")}], but --loss ${loss.name} of '${loss.output}' needs [${wanted.shape.join(", ")}].`,
+    );
+  }
+  return { name, type };
+}
+
+function compatible(a: NonNullable<ValueType["shape"]>, b: NonNullable<ValueType["shape"]>): boolean {
+  return (
+    a.length === b.length && a.every((dim, i) => typeof dim !== "number" || typeof b[i] !== "number" || dim === b[i])
+  );
+}
+
+/** The number of examples, from the first dimension of the model's first input that has one: a float32 scalar. */
+function emitBatchSize(b: GraphBuilder, { inputs, types }: PreparedModel): string {
+  for (const name of inputs) {
+    const batch = types.get(name)?.shape?.[0];
+    if (batch === undefined) continue;
+    if (typeof batch === "number") return b.f32(batch);
+    return b.squeeze(b.cast(b.op("Shape", [name], { start: 0, end: 1 }), DataType.FLOAT), [0]);
+  }
+  return b.f32(1);
+}
+
+function requireGradient(gradients: ReadonlyMap<string, string>, name: string): string {
+  const gradient = gradients.get(name);
+  if (!gradient) {
+    throw new FishyError(
+      `The gradient of parameter '${name}' is zero everywhere: it reaches the loss only through operators without slope. Freeze it (--freeze '${name}').`,
+    );
+  }
+  return gradient;
+}
+
+function declareInput(graph: GraphProto, name: string, type: ValueType): void {
+  if (!graph.input.some((input) => input.name === name)) graph.input.push(valueInfo(name, type));
+}
+
+function declareOutput(b: GraphBuilder, value: string, name: string, parameter: TensorProto): string {
+  requireFreeName(b.graph, name);
+  b.alias(value, name);
+  b.output(name, tensorType(parameter));
+  return name;
+}
+
+function requireFreeName(graph: GraphProto, name: string): void {
+  const taken =
+    graph.node.some((node) => node.output.includes(name)) ||
+    [...graph.input, ...graph.initializer].some((value) => value.name === name);
+  if (taken) {
+    throw new FishyError(
+      `The model has a value named '${name}', which the training program needs for its own. Rename it.`,
+    );
+  }
+}
