@@ -1,0 +1,117 @@
+/** Random numbers inside a graph: counter-based, so the same seed gives the same bits on every run, thread count and device. */
+import { FishyError } from "../errors.js";
+import type { GraphBuilder } from "../onnx/builder.js";
+import { DataType, type GraphProto } from "../onnx/proto.js";
+import {
+  COUNTER_STEP,
+  columnWords,
+  DROPPED,
+  HALF,
+  ROUND_CONSTANTS,
+  ROW_WIDTH,
+  streamConstants,
+  UNIFORM_STEP,
+} from "./counter_hash.js";
+import type { RandomSource } from "./family.js";
+
+/** Values that every stream of a graph shares. */
+interface Shared {
+  columns?: string;
+  readonly seeds: Map<string, readonly [string, string]>;
+}
+
+const sharedByGraph = new WeakMap<GraphProto, Shared>();
+
+function sharedOf(b: GraphBuilder): Shared {
+  let shared = sharedByGraph.get(b.graph);
+  if (!shared) {
+    shared = { seeds: new Map() };
+    sharedByGraph.set(b.graph, shared);
+  }
+  return shared;
+}
+
+/**
+ * A source whose draws depend on the seed, the boundary's number, the position of the draw among the source's draws, and
+ * the element's flat index; on nothing else.
+ *
+ * @param seed name of an int64 scalar in the graph
+ * @param boundary a number that no other source with this seed has
+ */
+export function counterRandom(seed: string, boundary: number): RandomSource {
+  let calls = 0;
+  return {
+    uniform(b, shape) {
+      const call = calls++;
+      return b.scope("random", () => emitUniform(b, seed, boundary, call, shape));
+    },
+  };
+}
+
+function emitUniform(b: GraphBuilder, seed: string, boundary: number, call: number, shape: string): string {
+  const words = emitSeedWords(b, seed);
+  const [, , , k3, k4, k5] = ROUND_CONSTANTS;
+  const { scale, offset } = streamConstants(boundary, call);
+  const first = b.add(b.mul(words[0], b.u32(scale[0])), b.u32(offset[0]));
+  const second = b.add(b.mul(words[1], b.u32(scale[1])), b.u32(offset[1]));
+
+  const size = b.reduce("ReduceProd", shape, undefined, true);
+  const rowCount = b.div(b.add(size, b.i64([ROW_WIDTH - 1])), b.i64([ROW_WIDTH]));
+  // int32 because WebGPU's Range has no int64.
+  const limit = b.cast(b.squeeze(rowCount, [0]), DataType.INT32);
+  const rows = b.cast(b.op("Range", [b.i32(0), limit, b.i32(1)]), DataType.UINT32);
+  const add = emitMix(b, b.add(b.mul(b.unsqueeze(rows, [1]), b.u32(COUNTER_STEP)), first));
+  const half = emitRound(b, b.add(add, second), k5);
+  const multiply = b.add(b.add(half, half), b.u32(1));
+
+  const word = b.add(b.mul(emitColumns(b), multiply), add);
+  const mixed = emitRound(b, emitRound(b, word, k3), k4);
+  const bits = b.cast(b.div(mixed, b.u32(DROPPED)), DataType.FLOAT);
+  const uniform = b.add(b.mul(bits, b.f32(UNIFORM_STEP)), b.f32(UNIFORM_STEP / 2));
+  const flat = b.op("Slice", [b.reshape(uniform, [-1]), b.i64([0]), size, b.i64([0])]);
+  return b.op("Reshape", [flat, shape], {}, "uniform");
+}
+
+function emitRound(b: GraphBuilder, x: string, k: number): string {
+  const y = b.add(x, b.div(x, b.u32(HALF)));
+  return b.mul(y, b.add(b.add(y, y), b.u32(k)));
+}
+
+function emitMix(b: GraphBuilder, x: string): string {
+  const [k0, k1, k2] = ROUND_CONSTANTS;
+  return emitRound(b, emitRound(b, emitRound(b, b.add(x, b.u32(COUNTER_STEP)), k0), k1), k2);
+}
+
+function emitSeedWords(b: GraphBuilder, seed: string): readonly [string, string] {
+  const { seeds } = sharedOf(b);
+  const known = seeds.get(seed);
+  if (known) return known;
+  const low = b.cast(seed, DataType.UINT32);
+  // Subtracting the low word first makes the division exact, so that it floors for negative seeds too.
+  const high = b.cast(b.div(b.sub(seed, b.cast(low, DataType.INT64)), b.i64(2 ** 32)), DataType.UINT32);
+  const first = emitMix(b, b.add(emitMix(b, low), high));
+  const words = [first, emitMix(b, b.add(low, first))] as const;
+  seeds.set(seed, words);
+  return words;
+}
+
+function emitColumns(b: GraphBuilder): string {
+  const shared = sharedOf(b);
+  shared.columns ??= b.initializer("columns", DataType.UINT32, [ROW_WIDTH], columnWords());
+  return shared.columns;
+}
+
+/**
+ * A dropout mask: 1/(1 − ratio) with probability 1 − ratio, else 0, so that its mean is 1.
+ *
+ * @param like a value of the mask's shape
+ * @param ratio the probability of dropping an element, in [0, 1)
+ * @returns the name of a float32 value
+ */
+export function dropoutMask(b: GraphBuilder, random: RandomSource, like: string, ratio: number): string {
+  if (!(ratio >= 0 && ratio < 1)) {
+    throw new FishyError(`A dropout ratio must lie in [0, 1); found ${ratio}.`);
+  }
+  const kept = b.cast(b.less(random.uniform(b, b.shape(like)), b.f32(1 - ratio)), DataType.FLOAT);
+  return b.mul(kept, b.f32(1 / (1 - ratio)));
+}
