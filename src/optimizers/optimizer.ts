@@ -43,6 +43,8 @@ export interface StepResult {
   readonly state: ReadonlyMap<string, string>;
   /** Float scalars worth logging, by name. */
   readonly metrics?: ReadonlyMap<string, string>;
+  /** Float vectors worth logging: one entry for each block that `Optimizer.blocks` lists under the same name. */
+  readonly blockMetrics?: ReadonlyMap<string, string>;
 }
 
 /** An optimizer bound to a list of parameters. */
@@ -50,6 +52,10 @@ export interface Optimizer {
   readonly name: string;
   readonly parameters: readonly ParameterSpec[];
   readonly state: readonly StateSpec[];
+  /** Which gradient `statisticsGradient` has to be; absent when there are no statistics. */
+  readonly statisticsSource?: "gradient" | "sampled";
+  /** What the entries of each block metric stand for, such as `encoder.0.weight/0/axis0`. */
+  readonly blocks?: ReadonlyMap<string, readonly string[]>;
   /** Hyperparameters fed at each step and their values; `step` counts from 1. */
   hyperparameters(step: number): Readonly<Record<HyperparameterName, number>>;
   /** Which of the parts below run at a step; `step` counts from 1. */

@@ -1,0 +1,57 @@
+/** What every optimizer shares: the learning rate with its schedule, and zero-initialised state. */
+import type { z } from "zod";
+import type { GraphBuilder } from "../onnx/builder.js";
+import { DataType } from "../onnx/proto.js";
+import { elementCount } from "../onnx/tensor.js";
+import type { ParameterSpec, StateSpec } from "./optimizer.js";
+import { number } from "./options.js";
+import { createSchedule, type RunLength, type Schedule, scheduleOptions } from "./schedules.js";
+
+/** Options of every optimizer. */
+export function sharedOptions(learningRate: number) {
+  return {
+    learningRate: number({ min: 0 }).default(learningRate).describe("The learning rate; the schedule multiplies it."),
+    schedule: scheduleOptions
+      .default({ kind: "constant", warmup: 0 })
+      .describe("How the learning rate changes with the step."),
+  };
+}
+
+/** The learning rate at a step. */
+export function learningRateOf(
+  options: { learningRate: number; schedule: z.output<typeof scheduleOptions> },
+  run: RunLength,
+): Schedule {
+  const multiplier = createSchedule(options.schedule, run);
+  return (step) => options.learningRate * multiplier(step);
+}
+
+export const weightDecay = number({ min: 0 });
+
+/** State of a parameter's shape that starts at zero. */
+export function zeros(parameter: ParameterSpec, name: string): StateSpec {
+  return {
+    name: `${parameter.name}/${name}`,
+    type: DataType.FLOAT,
+    dims: parameter.dims,
+    init: () => new Float32Array(elementCount(parameter.dims)),
+  };
+}
+
+/** decay · average + weight · value; a weight or decay of 1 costs nothing. */
+export function accumulate(b: GraphBuilder, average: string, value: string, decay: number, weight: number): string {
+  return b.add(scale(b, average, decay), scale(b, value, weight));
+}
+
+export function scale(b: GraphBuilder, x: string, factor: number): string {
+  return factor === 1 ? x : b.mul(x, b.f32(factor));
+}
+
+export function square(b: GraphBuilder, x: string): string {
+  return b.mul(x, x);
+}
+
+/** x + weight · parameter, the weight a fed scalar. */
+export function addWeighted(b: GraphBuilder, x: string, parameter: string, weight: string): string {
+  return b.add(x, b.mul(parameter, weight));
+}
