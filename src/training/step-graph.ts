@@ -1,0 +1,206 @@
+/**
+ * The graph of one training step: the program's forward and backward pass and the optimizer's nodes in one graph, so
+ * that gradients never leave the runtime. What a step does (statistics, roots) is decided when the graph is built; each
+ * combination that the schedule asks for is a graph of its own, pruned to what it needs.
+ */
+import { emptyGraph, GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
+import { capturedBy, prune } from "../onnx/graph.js";
+import { DataType, type GraphProto, type ModelProto } from "../onnx/proto.js";
+import { declaredType, tensorType } from "../onnx/types.js";
+import type { Optimizer, StepResult, StepSchedule, StepValues } from "../optimizers/optimizer.js";
+import type { TrainingProgram } from "../rewrite/manifest.js";
+import { fedTensors } from "./inputs.js";
+
+/** Which gradient feeds the statistics: the true one (Shampoo) or the sampled one (FIM Shampoo, Fishy). */
+export type StatisticsGradient = "true" | "sampled";
+
+/** A graph and the names by which it is fed and read. Inputs that the graph does not read are absent. */
+export interface StepGraph {
+  readonly model: ModelProto;
+  /** Graph input by optimizer state. */
+  readonly stateInputs: ReadonlyMap<string, string>;
+  /** Graph input by hyperparameter. */
+  readonly hyperparameters: ReadonlyMap<string, string>;
+  /** Graph inputs under their own names: data, seed, parameters, running statistics. */
+  readonly inputs: ReadonlySet<string>;
+  /** Graph output by parameter or running statistic. */
+  readonly carried: ReadonlyMap<string, string>;
+  /** Graph output by optimizer state. */
+  readonly state: ReadonlyMap<string, string>;
+  /** Graph output by metric: float scalars. */
+  readonly metrics: ReadonlyMap<string, string>;
+}
+
+export interface StepGraphOptions {
+  readonly parts: StepSchedule;
+  readonly statisticsGradient: StatisticsGradient;
+  /** Static shapes of the data inputs, batch axis first. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+}
+
+const SCALAR: ValueType = { elemType: DataType.FLOAT, shape: [] };
+
+/**
+ * Builds the graph of a step, in the reference order: statistics from this step's gradient, roots from the new
+ * statistics, the update with the new roots.
+ */
+export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, options: StepGraphOptions): StepGraph {
+  const { manifest } = program;
+  const graph = copyProgramGraph(program, options.shapes);
+  const b = new GraphBuilder(graph);
+  const newInput = (hint: string, type: ValueType): string => {
+    const name = b.unique(hint);
+    graph.input.push(valueInfo(name, type));
+    return name;
+  };
+  const stateInputs = new Map<string, string>();
+  const types = new Map<string, ValueType>();
+  for (const spec of optimizer.state) {
+    types.set(spec.name, { elemType: spec.type, shape: spec.dims });
+    stateInputs.set(spec.name, newInput(`state/${spec.name}`, { elemType: spec.type, shape: spec.dims }));
+  }
+  const hyperparameters = new Map<string, string>();
+  for (const name of Object.keys(optimizer.hyperparameters(1))) {
+    hyperparameters.set(name, newInput(`hyperparameter/${name}`, SCALAR));
+  }
+
+  const state = new Map<string, string>();
+  const metrics = new Map<string, string>();
+  const parameters = new Map<string, string>();
+  const byName = new Map(manifest.parameters.map((parameter) => [parameter.name, parameter]));
+  const parameterOf = (name: string) => required(byName.get(name), `the program has no parameter '${name}'`);
+  const values: StepValues = {
+    parameter: (name) => parameters.get(name) ?? parameterOf(name).name,
+    gradient: (name) => parameterOf(name).gradient,
+    statisticsGradient: (name) => {
+      const parameter = parameterOf(name);
+      return options.statisticsGradient === "true"
+        ? parameter.gradient
+        : required(parameter.sampledGradient, `the program has no sampled gradient of '${name}'`);
+    },
+    state: (name) => state.get(name) ?? required(stateInputs.get(name), `the optimizer declares no state '${name}'`),
+    hyperparameter: (name) => required(hyperparameters.get(name), `the optimizer feeds no hyperparameter '${name}'`),
+  };
+  const absorb = (result: StepResult) => {
+    for (const [name, value] of result.parameters) parameters.set(name, value);
+    for (const [name, value] of result.state) state.set(name, value);
+    for (const [name, value] of result.metrics ?? []) metrics.set(name, value);
+  };
+  b.scope(optimizer.name, () => {
+    if (options.parts.statistics && optimizer.emitStatistics) absorb(optimizer.emitStatistics(b, values));
+    if (options.parts.roots && optimizer.emitRoots) absorb(optimizer.emitRoots(b, values));
+    absorb(optimizer.emitUpdate(b, values));
+  });
+
+  graph.output = [];
+  const declare = (kind: string, name: string, value: string, type: ValueType): string => {
+    const output = b.op("Identity", [value], {}, `${kind}/${name}`);
+    b.output(output, type);
+    return output;
+  };
+  b.output(manifest.lossOutput, SCALAR);
+  const carried = new Map<string, string>();
+  for (const [name, value] of parameters) {
+    const { dims } = parameterOf(name);
+    carried.set(name, declare("next", name, value, { elemType: DataType.FLOAT, shape: dims }));
+  }
+  for (const { name, next } of manifest.runningStatistics) {
+    const tensor = program.model.graph.initializer.find((initializer) => initializer.name === name);
+    carried.set(
+      name,
+      declare("next", name, next, tensorType(required(tensor, `the program has no initializer '${name}'`))),
+    );
+  }
+  const outputs = (kind: string, made: ReadonlyMap<string, string>, typeOf: (name: string) => ValueType) =>
+    new Map([...made].map(([name, value]) => [name, declare(kind, name, value, typeOf(name))]));
+  const stateOutputs = outputs("next_state", state, (name) => required(types.get(name), `no state '${name}'`));
+  const metricOutputs = outputs("metric", metrics, () => SCALAR);
+
+  finishGraph(graph);
+  const read = new Set(graph.input.map((info) => info.name ?? ""));
+  const kept = (names: ReadonlyMap<string, string>) => new Map([...names].filter(([, input]) => read.has(input)));
+  const own = new Set([...stateInputs.values(), ...hyperparameters.values()]);
+  return {
+    model: modelAround(graph, program),
+    stateInputs: kept(stateInputs),
+    hyperparameters: kept(hyperparameters),
+    inputs: new Set([...read].filter((name) => !own.has(name))),
+    carried,
+    state: stateOutputs,
+    metrics: metricOutputs,
+  };
+}
+
+/**
+ * The forward pass alone: the loss and, for class labels, the fraction that is right. Data inputs keep their symbolic
+ * batch axis, so that any batch size runs.
+ */
+export function buildEvaluationGraph(program: TrainingProgram): { model: ModelProto; accuracy?: string } {
+  const { manifest } = program;
+  const graph = copyProgramGraph(program, new Map());
+  const b = new GraphBuilder(graph);
+  graph.output = [];
+  b.output(manifest.lossOutput, SCALAR);
+  const { output, target, classAxis } = manifest.loss;
+  let accuracy: string | undefined;
+  if (output !== undefined && target !== undefined && classAxis !== undefined) {
+    const predicted = b.op("ArgMax", [output], { axis: classAxis, keepdims: 0 });
+    const right = b.equal(predicted, b.cast(target, DataType.INT64));
+    accuracy = b.reduce("ReduceMean", b.cast(right, DataType.FLOAT), undefined, false);
+    b.output(accuracy, SCALAR);
+  }
+  finishGraph(graph);
+  return { model: modelAround(graph, program), ...(accuracy !== undefined && { accuracy }) };
+}
+
+/**
+ * The program's graph. What is fed at every run (carried values, and frozen weights that lie in external files) turns
+ * from initializers into inputs; data inputs get static shapes.
+ */
+function copyProgramGraph(program: TrainingProgram, shapes: ReadonlyMap<string, readonly number[]>): GraphProto {
+  const source = program.model.graph;
+  const fed = new Set(fedTensors(program).map((tensor) => tensor.name ?? ""));
+  const own = new Set(source.initializer.map((tensor) => tensor.name ?? ""));
+  const dataInputs = source.input.filter((info) => !own.has(info.name ?? ""));
+  return {
+    ...emptyGraph(source.name ?? "program"),
+    node: [...source.node],
+    initializer: source.initializer.filter((tensor) => !fed.has(tensor.name ?? "")),
+    input: [
+      ...dataInputs.map((info) => {
+        const shape = shapes.get(info.name ?? "");
+        const type = declaredType(info);
+        return shape && type ? valueInfo(info.name ?? "", { elemType: type.elemType, shape }) : info;
+      }),
+      ...source.initializer
+        .filter((tensor) => fed.has(tensor.name ?? ""))
+        .map((tensor) => valueInfo(tensor.name ?? "", tensorType(tensor))),
+    ],
+    output: [...source.output],
+  };
+}
+
+/** Leaves only what the outputs need, inputs included. */
+function finishGraph(graph: GraphProto): void {
+  prune(graph);
+  const used = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
+  graph.input = graph.input.filter((info) => used.has(info.name ?? ""));
+}
+
+function modelAround(graph: GraphProto, { model }: TrainingProgram): ModelProto {
+  const { irVersion, opsetImport, functions } = model;
+  return {
+    ...(irVersion !== undefined && { irVersion }),
+    producerName: "fishy",
+    graph,
+    opsetImport,
+    functions,
+    metadataProps: [],
+    trainingInfo: [],
+  };
+}
+
+function required<T>(value: T | undefined, problem: string): T {
+  if (value === undefined) throw new Error(problem);
+  return value;
+}
