@@ -5,15 +5,22 @@ import type { GradientContext } from "./rule.js";
 /**
  * Sums `cotangent` (of the shape of the forward value `output`) down to the shape of the forward value `input`.
  * Axes are decided now where the shapes are known, and by Shape at run time where they are not.
+ * @param tail how many of the last axes never broadcast: there `cotangent` has the dimensions of `input` already.
  */
-export function reduceToShape(context: GradientContext, cotangent: string, input: string, output: string): string {
+export function reduceToShape(
+  context: GradientContext,
+  cotangent: string,
+  input: string,
+  output: string,
+  tail = 0,
+): string {
   const { b } = context;
   const from = context.type(output).shape;
   const to = context.type(input).shape;
   if (!from || !to) return reduceAtRunTime(context, cotangent, input);
   const lead = from.length - to.length;
   const kept: number[] = [];
-  for (let i = 0; i < to.length; i++) {
+  for (let i = 0; i < to.length - tail; i++) {
     const [big, small] = [from[lead + i], to[i]];
     if (small === 1) {
       if (big !== 1) kept.push(lead + i);

@@ -4,7 +4,7 @@
  */
 import { FishyError } from "../errors.js";
 import type { GraphBuilder } from "../onnx/builder.js";
-import { GraphIndex, topologicalOrder } from "../onnx/graph.js";
+import { capturedBy, GraphIndex, topologicalOrder } from "../onnx/graph.js";
 import { DataType, type GraphProto, type NodeProto } from "../onnx/proto.js";
 import type { TypeMap } from "../onnx/types.js";
 import { GradientContext, type GradientRule } from "./rule.js";
@@ -57,28 +57,32 @@ export function differentiate(options: ReverseOptions): Map<string, string> {
 
   const index = new GraphIndex(options.forward);
   const contributions = new Map<string, string[]>();
+  const totals = new Map<string, string>();
   const cotangentOf = (name: string): string | undefined => {
     const seed = seeds.get(name);
     if (cut.has(name)) return seed;
+    const known = totals.get(name);
+    if (known) return known;
     const parts = [...(seed ? [seed] : []), ...(contributions.get(name) ?? [])];
     if (parts.length === 0) return undefined;
     const total = parts.reduce((sum, part) => builder.add(sum, part));
-    contributions.set(name, seed ? [] : [total]);
+    totals.set(name, total);
     return total;
   };
+  const wanted = (name: string) => plan.active.has(name) && !cut.has(name);
 
   for (const { node, rule } of plan.nodes) {
-    const cotangents = node.output.map((output) => (output ? cotangentOf(output) : undefined));
-    if (cotangents.every((cotangent) => cotangent === undefined)) continue;
-    const context = new GradientContext(builder, node, cotangents, {
-      typeOf: (name) => types.get(name),
-      constantOf: (name) => index.constant(name),
-      needsGradient: (name) => plan.active.has(name),
-    });
     builder.scope(`${node.output.find(Boolean)}/backward`, () => {
+      const cotangents = node.output.map((output) => (output ? cotangentOf(output) : undefined));
+      if (cotangents.every((cotangent) => cotangent === undefined)) return;
+      const context = new GradientContext(builder, node, cotangents, {
+        typeOf: (name) => types.get(name),
+        constantOf: (name) => index.constant(name),
+        needsGradient: wanted,
+      });
       for (const [position, thunk] of Object.entries(rule.gradient(context))) {
         const name = node.input[Number(position)];
-        if (!name || !plan.active.has(name)) continue;
+        if (!name || !wanted(name)) continue;
         const known = contributions.get(name);
         const part = thunk();
         if (known) known.push(part);
@@ -119,8 +123,11 @@ export function planReverse(
 
   // Forward: what depends on `wrt`. A cut value is reached, but carries the dependence no further.
   const dependent = new Set<string>(wrt);
+  // What subgraphs capture counts as an input: a path through it must be seen, or refused.
+  const dependentInputs = (node: NodeProto) =>
+    [...node.input, ...capturedBy(node)].filter((name) => dependent.has(name) && !cut.has(name));
   for (const node of order) {
-    if (!node.input.some((name) => dependent.has(name) && !cut.has(name))) continue;
+    if (dependentInputs(node).length === 0) continue;
     for (const output of node.output) if (output && differentiable(output)) dependent.add(output);
   }
   // Backward: of those, what reaches a seed.
@@ -131,7 +138,7 @@ export function planReverse(
   const walk: NodeProto[] = [];
   for (const node of order.reverse()) {
     if (!node.output.some((output) => active.has(output))) continue;
-    const inputs = node.input.filter((name) => dependent.has(name) && !cut.has(name));
+    const inputs = dependentInputs(node);
     if (inputs.length === 0) continue;
     for (const name of inputs) active.add(name);
     walk.push(node);

@@ -2,6 +2,7 @@
 import { FishyError } from "../errors.js";
 import type { Dim, GraphBuilder, ValueType } from "../onnx/builder.js";
 import type { DataType, NodeProto, TensorProto } from "../onnx/proto.js";
+import { numbersOf } from "../onnx/tensor.js";
 
 /**
  * The gradient of one operator. `gradient` returns a thunk for each differentiable input, by position; the thunk emits
@@ -12,21 +13,26 @@ export interface GradientRule {
   readonly opType: string;
   /** Operator domain; the default domain when left out. */
   readonly domain?: string;
+  /** What is refused or special, for the table of operators. */
+  readonly notes?: string;
   gradient(context: GradientContext): Record<number, () => string>;
 }
 
-/** The operators of an elementwise backward graph are the same for many rules; `rules/` has one file per group. */
+/** What a rule knows of the graph around its node. */
+export interface GradientScope {
+  typeOf(name: string): ValueType | undefined;
+  constantOf(name: string): TensorProto | undefined;
+  needsGradient(name: string): boolean;
+}
+
+/** One node to differentiate: its inputs, outputs, cotangents and types, and the builder to emit into. */
 export class GradientContext {
   constructor(
     readonly b: GraphBuilder,
     readonly node: NodeProto,
     /** Cotangents by output position; undefined where the loss does not depend on the output. */
     readonly cotangents: readonly (string | undefined)[],
-    private readonly scope: {
-      typeOf(name: string): ValueType | undefined;
-      constantOf(name: string): TensorProto | undefined;
-      needsGradient(name: string): boolean;
-    },
+    private readonly scope: GradientScope,
   ) {}
 
   /** The name of input `i`. */
@@ -92,6 +98,12 @@ export class GradientContext {
     return this.scope.constantOf(name);
   }
 
+  /** The numbers in input `i` when it is there and constant: axes, pads and the like. */
+  constantNumbers(i: number): number[] | undefined {
+    const tensor = this.hasInput(i) ? this.constant(this.input(i)) : undefined;
+    return tensor && numbersOf(tensor);
+  }
+
   /** A scalar constant of the element type of `like`. */
   scalar(value: number, like: string): string {
     return this.b.constant(this.elemType(like), value);
@@ -101,4 +113,13 @@ export class GradientContext {
   error(problem: string): FishyError {
     return new FishyError(`Node '${this.node.name || this.node.output[0]}' (${this.node.opType}) ${problem}.`);
   }
+}
+
+/** Emits a value at the first call and returns the same name ever after: what several thunks of a rule share. */
+export function once(emit: () => string): () => string {
+  let name: string | undefined;
+  return () => {
+    name ??= emit();
+    return name;
+  };
 }

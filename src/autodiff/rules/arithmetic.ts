@@ -1,6 +1,6 @@
 /** Add, Sub, Mul, Div, Neg: elementwise with broadcasting. */
 import { reduceToShape } from "../broadcast.js";
-import type { GradientContext, GradientRule } from "../rule.js";
+import { type GradientContext, type GradientRule, once } from "../rule.js";
 
 /** Sums a cotangent of the output's shape down to input `i`. */
 const to = (c: GradientContext, i: number, cotangent: string) => reduceToShape(c, cotangent, c.input(i), c.output());
@@ -31,11 +31,14 @@ export const mul: GradientRule = {
 
 export const div: GradientRule = {
   opType: "Div",
-  gradient: (c) => ({
-    0: () => to(c, 0, c.b.div(c.cotangent(), c.input(1))),
-    // d(a/b)/db = −(a/b)/b
-    1: () => to(c, 1, c.b.neg(c.b.div(c.b.mul(c.cotangent(), c.output()), c.input(1)))),
-  }),
+  gradient: (c) => {
+    const quotient = once(() => c.b.div(c.cotangent(), c.input(1)));
+    return {
+      0: () => to(c, 0, quotient()),
+      // d(a/b)/db = −(a/b)/b
+      1: () => c.b.neg(to(c, 1, c.b.mul(quotient(), c.output()))),
+    };
+  },
 };
 
 export const neg: GradientRule = {

@@ -1,14 +1,54 @@
 /** Every gradient rule, in one explicit list. A new rule is one import and one entry here. */
-import type { NodeProto } from "../../onnx/proto.js";
-import type { GradientRule } from "../rule.js";
-import { add, div, mul, neg, sub } from "./arithmetic.js";
 
-export const RULES: readonly GradientRule[] = [add, sub, mul, div, neg];
+import type { NodeProto } from "../../onnx/proto.js";
+import { isDefaultDomain } from "../../onnx/versions.js";
+import type { GradientRule } from "../rule.js";
+import { gelu, mish, sigmoid, softplus, softsign, swish, tanh } from "./activations.js";
+import { add, div, mul, neg, sub } from "./arithmetic.js";
+import { dropout } from "./dropout.js";
+import { abs, erf, exp, log, pow, reciprocal, sqrt } from "./elementary.js";
+import { negativeLogLikelihoodLoss, softmaxCrossEntropyLoss } from "./losses.js";
+import { gemm, matMul } from "./matmul.js";
+import { cast, castLike, expand, flatten, identity, reshape, squeeze, transpose, unsqueeze } from "./movement.js";
+import { concat, slice, split } from "./partition.js";
+import {
+  celu,
+  elu,
+  hardSigmoid,
+  hardSwish,
+  leakyRelu,
+  pRelu,
+  relu,
+  selu,
+  shrink,
+  thresholdedRelu,
+} from "./rectifiers.js";
+import { reduceMean, reduceSum } from "./reductions.js";
+import { clip, where } from "./selection.js";
+import { logSoftmax, softmax } from "./softmax.js";
+
+export const RULES: readonly GradientRule[] = [
+  // Linear algebra
+  ...[gemm, matMul],
+  // Elementwise
+  ...[add, sub, mul, div, neg, abs, pow, exp, log, sqrt, reciprocal, erf],
+  // Activations
+  ...[relu, leakyRelu, pRelu, elu, selu, celu, thresholdedRelu, shrink, hardSigmoid, hardSwish],
+  ...[sigmoid, tanh, softplus, softsign, gelu, swish, mish, softmax, logSoftmax],
+  // Choosing
+  ...[where, clip],
+  // Movement
+  ...[identity, cast, castLike, reshape, flatten, transpose, squeeze, unsqueeze, expand, concat, split, slice],
+  // Reductions
+  ...[reduceSum, reduceMean],
+  // Regularisation and losses
+  ...[dropout, softmaxCrossEntropyLoss, negativeLogLikelihoodLoss],
+];
 
 const byOperator = new Map(RULES.map((rule) => [key(rule.domain, rule.opType), rule]));
 
 function key(domain: string | undefined, opType: string): string {
-  return `${domain && domain !== "ai.onnx" ? domain : ""}:${opType}`;
+  return `${isDefaultDomain(domain) ? "" : domain}:${opType}`;
 }
 
 /** The rule for a node's operator, or undefined when it has no gradient. */
