@@ -45,5 +45,5 @@ function reduceAtRunTime(context: GradientContext, cotangent: string, input: str
   const differs = b.op("Not", [b.equal(padded, full)]);
   const axes = b.squeeze(b.op("NonZero", [b.cast(differs, DataType.INT64)]), [0]);
   const summed = b.op("ReduceSum", [cotangent, axes], { keepdims: 1, noop_with_empty_axes: 1 });
-  return b.reshape(summed, target);
+  return b.op("Reshape", [summed, target], { allowzero: 1 });
 }

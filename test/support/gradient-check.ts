@@ -10,7 +10,7 @@ import { encodeModel } from "../../src/onnx/codec.js";
 import { DataType, type GraphProto } from "../../src/onnx/proto.js";
 import { elementCount } from "../../src/onnx/tensor.js";
 import { inferTypes } from "../../src/onnx/types.js";
-import { modelOf, newBuilder, relativeError } from "./run.js";
+import { type Feeds, modelOf, newBuilder, relativeError } from "./run.js";
 
 /** Operators that have kernels on CPU, CUDA and WebGPU, or compute shapes, which stay on the CPU everywhere. */
 const PORTABLE = new Set(
@@ -63,68 +63,23 @@ export async function expectGradients(check: GradientCheck): Promise<void> {
 }
 
 async function expectGradientsKnowing(check: GradientCheck, knowledge: Knowledge): Promise<void> {
-  const double = (check.precision ?? "float64") === "float64";
-  const floatType = double ? DataType.DOUBLE : DataType.FLOAT;
-  const step = check.step ?? (double ? 1e-3 : 2 ** -5);
+  const double = isDouble(check);
+  const step = stepOf(check);
   const tolerance = check.tolerance ?? (double ? 1e-7 : 1e-4);
-  const random = mulberry32(check.seed ?? 1);
-
-  const b = newBuilder();
-  const names = check.inputs.map((input, i) =>
-    b.input(`x${i}`, { elemType: elementType(input, floatType), shape: declaredShape(input.dims, i, knowledge) }),
-  );
-  const built = check.build(b, names);
-  const outputs = typeof built === "string" ? [built] : [...built];
-  const wrt = names.filter((_, i) => isFloat(check.inputs[i] as CheckedInput) && check.inputs[i]?.wrt !== false);
-
-  const forward = snapshot(b.graph, outputs);
-  const types = await inferTypes(modelOf(forward, check.opset));
-  const forwardNodes = b.graph.node.length;
-  const seeds = new Map(
-    outputs.map((name, i) => {
-      const type = types.get(name);
-      if (!type) throw new Error(`no type for output ${name}`);
-      return [name, b.input(`cotangent${i}`, { elemType: floatType, shape: type.shape })];
-    }),
-  );
-  const gradients = differentiate({ builder: b, forward, types, wrt, seeds });
-  expectPortable(b.graph, forwardNodes, check.allow ?? []);
-
-  const results = wrt.map((name) => gradients.get(name)).filter((name) => name !== undefined);
-  const feeds = Object.fromEntries(
-    check.inputs.map((input, i) => [`x${i}`, tensorOf(input, double, random, step * 4)]),
-  );
-  const forwardSession = await load(forward, check.opset);
-  const base = await forwardSession.run(feeds);
-  const cotangents = outputs.map((name) => {
-    const { dims } = base[name] as ort.Tensor;
-    return floatTensor(
-      Array.from({ length: elementCount(dims) }, () => random() * 2 - 1),
-      dims,
-      double,
-    );
-  });
-  const graph = snapshot(b.graph, [...new Set(results)]);
-  const session = results.length > 0 ? await load(graph, check.opset) : undefined;
-  const computed = session
-    ? await session.run({ ...feeds, ...Object.fromEntries(cotangents.map((t, i) => [`cotangent${i}`, t])) })
-    : {};
+  const run = await prepare(check, knowledge);
+  const computed = await run.gradients();
   const total = async () => {
-    const y = await forwardSession.run(feeds);
+    const y = await run.forward();
     let sum = 0;
-    for (const [i, name] of outputs.entries()) {
-      const data = y[name]?.data as Float64Array;
-      const weights = cotangents[i]?.data as Float64Array;
-      for (let k = 0; k < data.length; k++) sum += (data[k] as number) * (weights[k] as number);
+    for (const [i, weights] of run.cotangents.entries()) {
+      const data = y[i] as Float64Array;
+      for (let k = 0; k < data.length; k++) sum += (data[k] as number) * (weights.data[k] as number);
     }
     return sum;
   };
-
-  for (const name of wrt) {
-    const x = feeds[name] as ort.Tensor;
+  for (const [name, result] of computed) {
+    const x = run.feeds[name] as ort.Tensor;
     const expected = await finiteDifferences(x.data as Float64Array, step, total);
-    const gradient = gradients.get(name);
-    const result = gradient ? (computed[gradient] as ort.Tensor) : undefined;
     const label = `gradient of ${name} knowing ${knowledge} shapes`;
     if (!result) {
       expect(Math.max(0, ...expected.map(Math.abs)), `${label} is absent, so zero`).toBeLessThan(tolerance);
@@ -136,9 +91,70 @@ async function expectGradientsKnowing(check: GradientCheck, knowledge: Knowledge
     const scaled = norm > 0 && norm < 1 ? error * norm : error;
     expect(scaled, `${label}: ${format(result.data as Float64Array)} for ${format(expected)}`).toBeLessThan(tolerance);
   }
-  await forwardSession.release();
-  await session?.release();
+  await run.release();
 }
+
+/** The gradients of Σ y (all cotangents one) with respect to each differentiable input, for hand-made expectations. */
+export async function gradientsOf(check: GradientCheck): Promise<number[][]> {
+  const run = await prepare(check, "static", () => 1);
+  const gradients = await run.gradients();
+  await run.release();
+  return [...gradients.values()].map((tensor) => Array.from((tensor?.data ?? []) as Float64Array));
+}
+
+/** Builds, differentiates and loads both graphs. */
+async function prepare(check: GradientCheck, knowledge: Knowledge, cotangent?: () => number) {
+  const double = isDouble(check);
+  const floatType = double ? DataType.DOUBLE : DataType.FLOAT;
+  const random = mulberry32(check.seed ?? 1);
+  const b = newBuilder();
+  const names = check.inputs.map((input, i) =>
+    b.input(`x${i}`, { elemType: elementType(input, floatType), shape: declaredShape(input.dims, i, knowledge) }),
+  );
+  const built = check.build(b, names);
+  const outputs = typeof built === "string" ? [built] : [...built];
+  const wrt = names.filter((_, i) => isFloat(check.inputs[i] as CheckedInput) && check.inputs[i]?.wrt !== false);
+
+  const forward = snapshot(b.graph, outputs);
+  const types = await inferTypes(modelOf(forward, check.opset));
+  const seeds = new Map(
+    outputs.map((name, i) => [name, b.input(`cotangent${i}`, { elemType: floatType, shape: types.get(name)?.shape })]),
+  );
+  const gradients = differentiate({ builder: b, forward, types, wrt, seeds });
+  expectPortable(b.graph, forward.node.length, check.allow ?? []);
+
+  const feeds: Feeds = Object.fromEntries(
+    check.inputs.map((input, i) => [`x${i}`, tensorOf(input, double, random, stepOf(check) * 4)]),
+  );
+  const forwardSession = await load(forward, check.opset);
+  const runForward = async () => {
+    const results = await forwardSession.run(feeds);
+    return outputs.map((name) => results[name] as ort.Tensor);
+  };
+  const cotangents = (await runForward()).map(({ dims }) =>
+    floatTensor(Array.from({ length: elementCount(dims) }, cotangent ?? (() => random() * 2 - 1)), dims, double),
+  );
+  const results = [...new Set(gradients.values())];
+  const session = results.length > 0 ? await load(snapshot(b.graph, results), check.opset) : undefined;
+  return {
+    feeds,
+    cotangents,
+    forward: async () => (await runForward()).map((tensor) => tensor.data),
+    /** By input name; undefined where no cotangent flows. */
+    async gradients(): Promise<Map<string, ort.Tensor | undefined>> {
+      const seeded = Object.fromEntries(cotangents.map((tensor, i) => [`cotangent${i}`, tensor]));
+      const computed = session ? await session.run({ ...feeds, ...seeded }) : {};
+      return new Map(wrt.map((name) => [name, computed[gradients.get(name) ?? ""] as ort.Tensor | undefined]));
+    },
+    async release() {
+      await forwardSession.release();
+      await session?.release();
+    },
+  };
+}
+
+const isDouble = (check: GradientCheck) => (check.precision ?? "float64") === "float64";
+const stepOf = (check: GradientCheck) => check.step ?? (isDouble(check) ? 1e-3 : 2 ** -5);
 
 /** Fourth-order central differences of `f` in each element of `x`, which is changed in place and put back. */
 async function finiteDifferences(x: Float64Array, step: number, f: () => Promise<number>): Promise<number[]> {

@@ -6,7 +6,7 @@ import { unary } from "./elementary.js";
 
 /** `dy` where `x > 0`, and `otherwise` elsewhere. */
 const wherePositive = (c: GradientContext, x: string, dy: string, otherwise: string) =>
-  c.b.where(c.b.greater(x, c.scalar(0, x)), dy, otherwise);
+  c.b.where(c.b.greater(x, c.scalar(0, c.output())), dy, otherwise);
 
 const scaled = (c: GradientContext, dy: string, factor: number) =>
   factor === 1 ? dy : c.b.mul(dy, c.scalar(factor, c.output()));
