@@ -61,7 +61,49 @@ export async function inferTypes(model: ModelProto): Promise<TypeMap> {
     const type = declaredType(input);
     if (type && !types.has(input.name ?? "")) types.set(input.name ?? "", type);
   }
-  const session = await loadWithAllOutputs(model);
+  for (const [name, type] of await typesOfOutputs(model)) types.set(name, type);
+  // ONNX Runtime reports a value of unknown rank like a scalar. The Shape of a scalar has a known length, 0.
+  const scalars = [...types].filter(([, { shape }]) => shape?.length === 0).map(([name]) => name);
+  if (scalars.length > 0 && mayHideRank(model, types)) {
+    const probes = new Map(scalars.map((name, i) => [`fishy_rank_probe_${i}`, name]));
+    const probed = await typesOfOutputs(model, probes);
+    for (const [probe, name] of probes) {
+      if (probed.get(probe)?.shape?.[0] !== 0) {
+        types.set(name, { elemType: types.get(name)?.elemType as DataType, shape: undefined });
+      }
+    }
+  }
+  return types;
+}
+
+/** Operators whose output's rank depends on the values of their further inputs. */
+const RANK_BY_INPUT = /^(Reshape|Expand|ConstantOfShape|Squeeze|Unsqueeze|GatherND|Reduce.*)$/;
+/** Operators whose output's rank may be unknown whatever they are given. */
+const RANK_UNKNOWN = /^(If|Loop|Scan|SequenceAt|OptionalGetElement)$/;
+
+/** Whether a value that looks like a scalar may be one of unknown rank: an input, or what such an operator makes. */
+function mayHideRank(model: ModelProto, types: TypeMap): boolean {
+  const { input, node: nodes, initializer } = model.graph;
+  if (input.some(({ name }) => types.get(name ?? "")?.shape === undefined)) return true;
+  const constants = new Set(initializer.map((tensor) => tensor.name ?? ""));
+  for (const node of nodes) if (node.opType === "Constant") for (const name of node.output) constants.add(name);
+  return nodes.some((node) => {
+    if (node.output.every((name) => types.get(name)?.shape?.length !== 0)) return false;
+    const opType = node.opType ?? "";
+    if (node.domain || RANK_UNKNOWN.test(opType)) return true;
+    if (opType === "Squeeze" && node.input.length < 2) return true;
+    const deciding = opType === "ConstantOfShape" ? node.input : node.input.slice(1);
+    return RANK_BY_INPUT.test(opType) && deciding.some((name) => name && !constants.has(name));
+  });
+}
+
+/** @param probes values whose Shape is wanted, by the name of the probing output. */
+async function typesOfOutputs(
+  model: ModelProto,
+  probes: ReadonlyMap<string, string> = new Map(),
+): Promise<Map<string, ValueType>> {
+  const types = new Map<string, ValueType>();
+  const session = await loadWithAllOutputs(model, probes);
   try {
     for (const output of session.outputMetadata) {
       if (!output.isTensor) continue;
@@ -75,7 +117,7 @@ export async function inferTypes(model: ModelProto): Promise<TypeMap> {
   return types;
 }
 
-async function loadWithAllOutputs(model: ModelProto) {
+async function loadWithAllOutputs(model: ModelProto, probes: ReadonlyMap<string, string>) {
   // Weights are dropped before the copy, so that a model of gigabytes costs no more than its graph.
   const { initializer, input } = model.graph;
   const declaredInputs = new Set(input.map((info) => info.name));
@@ -99,6 +141,10 @@ async function loadWithAllOutputs(model: ModelProto) {
       outputs.add(name);
       graph.output.push({ name });
     }
+  }
+  for (const [probe, name] of probes) {
+    graph.node.push({ input: [name], output: [probe], opType: "Shape", attribute: [] });
+    graph.output.push({ name: probe });
   }
   process.env.ORT_DISABLE_TELEMETRY ??= "1";
   const ort = await import("onnxruntime-node");

@@ -10,7 +10,7 @@ import { abs, erf, exp, log, pow, reciprocal, sqrt } from "./elementary.js";
 import { negativeLogLikelihoodLoss, softmaxCrossEntropyLoss } from "./losses.js";
 import { gemm, matMul } from "./matmul.js";
 import { cast, castLike, expand, flatten, identity, reshape, squeeze, transpose, unsqueeze } from "./movement.js";
-import { concat, slice, split } from "./partition.js";
+import { concat, split } from "./partition.js";
 import {
   celu,
   elu,
@@ -25,6 +25,7 @@ import {
 } from "./rectifiers.js";
 import { reduceMean, reduceSum } from "./reductions.js";
 import { clip, where } from "./selection.js";
+import { slice } from "./slice.js";
 import { logSoftmax, softmax } from "./softmax.js";
 
 export const RULES: readonly GradientRule[] = [
