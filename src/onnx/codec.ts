@@ -1,4 +1,5 @@
 /** Bytes ↔ messages. What this schema does not know survives a round trip. */
+import Long from "long";
 import { FishyError, messageOf } from "../errors.js";
 import { diagnose } from "./diagnose.js";
 import type { ModelProto, TensorProto } from "./proto.js";
@@ -56,9 +57,22 @@ export function decodeTensor(bytes: Uint8Array): TensorProto {
   return TensorType.decode(bytes) as unknown as TensorProto;
 }
 
-/** A deep copy that keeps unknown fields. */
+/** A deep copy that keeps unknown fields. The bytes of tensors are shared, not copied. */
 export function cloneModel(model: ModelProto): ModelProto {
-  return ModelType.decode(ModelType.encode(model as object).finish()) as unknown as ModelProto;
+  return cloneMessage(model);
+}
+
+/** A deep copy of any message; like {@link cloneModel}. */
+export function cloneMessage<T extends object>(message: T): T {
+  const copy = Object.create(Object.getPrototypeOf(message), Object.getOwnPropertyDescriptors(message));
+  for (const [key, value] of Object.entries(message)) copy[key] = cloneValue(value);
+  return copy;
+}
+
+function cloneValue(value: unknown): unknown {
+  if (Array.isArray(value)) return typeof value[0] === "object" ? value.map(cloneValue) : [...value];
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value) || Long.isLong(value)) return value;
+  return cloneMessage(value);
 }
 
 /** A shallow copy with some fields replaced. Unlike a spread (`{ ...message }`) it keeps the unknown fields. */

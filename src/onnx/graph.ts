@@ -1,7 +1,8 @@
 /** Questions about a graph (who makes and who uses a value), and its upkeep: order, pruning, names. */
 import { FishyError } from "../errors.js";
 import { subgraphsOf } from "./attributes.js";
-import type { GraphProto, NodeProto, TensorProto, ValueInfoProto } from "./proto.js";
+import { DataType, type GraphProto, type NodeProto, type TensorProto, type ValueInfoProto } from "./proto.js";
+import { tensorFromNumbers, toNumber } from "./tensor.js";
 
 export interface Use {
   readonly node: NodeProto;
@@ -50,7 +51,31 @@ export class GraphIndex {
     if (initializer) return initializer;
     const node = this.producers.get(name);
     if (node?.opType !== "Constant" || node.domain) return undefined;
-    return node.attribute.find((attribute) => attribute.name === "value")?.t ?? undefined;
+    return constantTensor(node, name);
+  }
+}
+
+/** The tensor of a Constant node, however its attribute spells it; undefined for strings and sparse tensors. */
+function constantTensor(node: NodeProto, name: string): TensorProto | undefined {
+  const attribute = node.attribute[0];
+  switch (attribute?.name) {
+    case "value":
+      return attribute.t ?? undefined;
+    case "value_int":
+      return tensorFromNumbers(name, DataType.INT64, [], [toNumber(attribute.i)]);
+    case "value_ints":
+      return tensorFromNumbers(
+        name,
+        DataType.INT64,
+        [attribute.ints?.length ?? 0],
+        (attribute.ints ?? []).map((value) => toNumber(value)),
+      );
+    case "value_float":
+      return tensorFromNumbers(name, DataType.FLOAT, [], [attribute.f ?? 0]);
+    case "value_floats":
+      return tensorFromNumbers(name, DataType.FLOAT, [attribute.floats?.length ?? 0], attribute.floats ?? []);
+    default:
+      return undefined;
   }
 }
 

@@ -48,7 +48,7 @@ export interface PreparedModel {
  * @throws FishyError when the opset cannot be brought to the program's, the loss does not fit, or nothing can train.
  */
 export async function prepare(source: ModelProto, options: PrepareOptions = {}): Promise<PreparedModel> {
-  const model = toProgramOpset(source);
+  const model = await toProgramOpset(source);
   const { graph } = model;
   const initializers = new Set(graph.initializer.map((tensor) => tensor.name));
   const inputs = graph.input.map((input) => input.name ?? "").filter((name) => !initializers.has(name));
