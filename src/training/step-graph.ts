@@ -3,16 +3,14 @@
  * that gradients never leave the runtime. What a step does (statistics, roots) is decided when the graph is built; each
  * combination that the schedule asks for is a graph of its own, pruned to what it needs.
  */
+import { FishyError } from "../errors.js";
 import { emptyGraph, GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
 import { capturedBy, prune } from "../onnx/graph.js";
 import { DataType, type GraphProto, type ModelProto } from "../onnx/proto.js";
 import { declaredType, tensorType } from "../onnx/types.js";
 import type { Optimizer, StepResult, StepSchedule, StepValues } from "../optimizers/optimizer.js";
-import type { TrainingProgram } from "../rewrite/manifest.js";
+import type { ManifestParameter, TrainingProgram } from "../rewrite/manifest.js";
 import { fedTensors } from "./inputs.js";
-
-/** Which gradient feeds the statistics: the true one (Shampoo) or the sampled one (FIM Shampoo, Fishy). */
-export type StatisticsGradient = "true" | "sampled";
 
 /** A graph and the names by which it is fed and read. Inputs that the graph does not read are absent. */
 export interface StepGraph {
@@ -29,11 +27,12 @@ export interface StepGraph {
   readonly state: ReadonlyMap<string, string>;
   /** Graph output by metric: float scalars. */
   readonly metrics: ReadonlyMap<string, string>;
+  /** Graph output by block metric: float vectors. */
+  readonly blockMetrics: ReadonlyMap<string, string>;
 }
 
 export interface StepGraphOptions {
   readonly parts: StepSchedule;
-  readonly statisticsGradient: StatisticsGradient;
   /** Static shapes of the data inputs, batch axis first. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
 }
@@ -66,6 +65,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
 
   const state = new Map<string, string>();
   const metrics = new Map<string, string>();
+  const blockMetrics = new Map<string, string>();
   const parameters = new Map<string, string>();
   const byName = new Map(manifest.parameters.map((parameter) => [parameter.name, parameter]));
   const parameterOf = (name: string) => required(byName.get(name), `the program has no parameter '${name}'`);
@@ -74,9 +74,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     gradient: (name) => parameterOf(name).gradient,
     statisticsGradient: (name) => {
       const parameter = parameterOf(name);
-      return options.statisticsGradient === "true"
-        ? parameter.gradient
-        : required(parameter.sampledGradient, `the program has no sampled gradient of '${name}'`);
+      return optimizer.statisticsSource === "sampled" ? sampledGradient(parameter, optimizer) : parameter.gradient;
     },
     state: (name) => state.get(name) ?? required(stateInputs.get(name), `the optimizer declares no state '${name}'`),
     hyperparameter: (name) => required(hyperparameters.get(name), `the optimizer feeds no hyperparameter '${name}'`),
@@ -85,6 +83,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     for (const [name, value] of result.parameters) parameters.set(name, value);
     for (const [name, value] of result.state) state.set(name, value);
     for (const [name, value] of result.metrics ?? []) metrics.set(name, value);
+    for (const [name, value] of result.blockMetrics ?? []) blockMetrics.set(name, value);
   };
   b.scope(optimizer.name, () => {
     if (options.parts.statistics && optimizer.emitStatistics) absorb(optimizer.emitStatistics(b, values));
@@ -115,6 +114,10 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     new Map([...made].map(([name, value]) => [name, declare(kind, name, value, typeOf(name))]));
   const stateOutputs = outputs("next_state", state, (name) => required(types.get(name), `no state '${name}'`));
   const metricOutputs = outputs("metric", metrics, () => SCALAR);
+  const blockMetricOutputs = outputs("block_metric", blockMetrics, (name) => ({
+    elemType: DataType.FLOAT,
+    shape: [required(optimizer.blocks?.get(name), `the optimizer lists no blocks of '${name}'`).length],
+  }));
 
   finishGraph(graph);
   const read = new Set(graph.input.map((info) => info.name ?? ""));
@@ -128,6 +131,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     carried,
     state: stateOutputs,
     metrics: metricOutputs,
+    blockMetrics: blockMetricOutputs,
   };
 }
 
@@ -198,6 +202,15 @@ function modelAround(graph: GraphProto, { model }: TrainingProgram): ModelProto 
     metadataProps: [],
     trainingInfo: [],
   };
+}
+
+function sampledGradient({ name, sampledGradient: value }: ManifestParameter, optimizer: Optimizer): string {
+  if (value === undefined) {
+    throw new FishyError(
+      `${optimizer.name} takes its statistics from sampled gradients, and the training program samples nothing for '${name}'. Rewrite the model with sections (--sections per-layer or output), or use shampoo.`,
+    );
+  }
+  return value;
 }
 
 function required<T>(value: T | undefined, problem: string): T {

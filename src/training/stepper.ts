@@ -14,13 +14,11 @@ import { allocateBuffer, type Buffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
 import { StateBuffers } from "./state.js";
-import { buildStepGraph, type StatisticsGradient, type StepGraph } from "./step-graph.js";
+import { buildStepGraph, type StepGraph } from "./step-graph.js";
 
 export interface StepperOptions {
   readonly program: TrainingProgram;
   readonly optimizer: Optimizer;
-  /** Which gradient feeds the statistics. Default `true`. */
-  readonly statisticsGradient?: StatisticsGradient;
   /** Data inputs as batches fill them. */
   readonly inputs: readonly BatchInput[];
   readonly batchSize: number;
@@ -35,12 +33,15 @@ export interface StepOutcome {
   readonly loss: number;
   /** The optimizer's diagnostics of this step. */
   readonly metrics: Readonly<Record<string, number>>;
+  /** The same, with a value for each block that the optimizer lists. */
+  readonly blockMetrics: Readonly<Record<string, readonly number[]>>;
 }
 
 interface LoadedStep {
   readonly graph: StepGraph;
   readonly session: Session;
   readonly metrics: ReadonlyMap<string, Buffer>;
+  readonly blockMetrics: ReadonlyMap<string, Buffer>;
 }
 
 /** Marks the seeds of steps off from those of the data's order. */
@@ -88,7 +89,7 @@ export class Stepper {
   async step(step: number, batch: Batch): Promise<StepOutcome> {
     const { optimizer, program, seed, batchSize } = this.options;
     if (batch.size !== batchSize) throw new Error(`a batch of ${batch.size} for steps of ${batchSize}`);
-    const { graph, session, metrics } = await this.load(optimizer.schedule(step));
+    const { graph, session, metrics, blockMetrics } = await this.load(optimizer.schedule(step));
     batch.fill(this.batchData);
     (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(seed, step);
     for (const [name, value] of Object.entries(optimizer.hyperparameters(step))) {
@@ -106,6 +107,7 @@ export class Stepper {
     const fetches: Record<string, Tensor> = { [program.manifest.lossOutput]: this.loss.tensor };
     for (const { output, buffer } of written) fetches[output] = buffer.next.tensor;
     for (const [name, output] of graph.metrics) fetches[output] = (metrics.get(name) as Buffer).tensor;
+    for (const [name, output] of graph.blockMetrics) fetches[output] = (blockMetrics.get(name) as Buffer).tensor;
 
     await session.run(feeds, fetches);
     const loss = (this.loss.data as Float32Array)[0] as number;
@@ -114,7 +116,15 @@ export class Stepper {
     return {
       loss,
       metrics: Object.fromEntries([...metrics].map(([name, { data }]) => [name, (data as Float32Array)[0] as number])),
+      blockMetrics: Object.fromEntries(
+        [...blockMetrics].map(([name, { data }]) => [name, [...(data as Float32Array)]]),
+      ),
     };
+  }
+
+  /** Builds and loads the graph of a step ahead of its time, so that the step's own time is that of its work. */
+  async prepare(step: number): Promise<void> {
+    await this.load(this.options.optimizer.schedule(step));
   }
 
   /** Feeds for a forward pass with the state as it is; without data inputs. */
@@ -162,7 +172,6 @@ export class Stepper {
     const { program, optimizer, inputs, batchSize, threads } = this.options;
     const graph = buildStepGraph(program, optimizer, {
       parts,
-      statisticsGradient: this.options.statisticsGradient ?? "true",
       shapes: new Map(inputs.map(({ name, dims }) => [name, [batchSize, ...dims]])),
     });
     const doing = ["the training step", parts.statistics && "statistics", parts.roots && "roots"].filter(Boolean);
@@ -170,9 +179,15 @@ export class Stepper {
       purpose: doing.join(" with "),
       ...(threads !== undefined && { threads }),
     });
-    const metrics = new Map(
-      [...graph.metrics.keys()].map((name) => [name, allocateBuffer(this.ort, DataType.FLOAT, [], `metric '${name}'`)]),
-    );
-    return { graph, session, metrics };
+    const buffers = (names: Iterable<string>, dimsOf: (name: string) => readonly number[]) =>
+      new Map(
+        [...names].map((name) => [name, allocateBuffer(this.ort, DataType.FLOAT, dimsOf(name), `metric '${name}'`)]),
+      );
+    return {
+      graph,
+      session,
+      metrics: buffers(graph.metrics.keys(), () => []),
+      blockMetrics: buffers(graph.blockMetrics.keys(), (name) => [optimizer.blocks?.get(name)?.length ?? 0]),
+    };
   }
 }

@@ -1,0 +1,169 @@
+/**
+ * Checkpoints: `checkpoint-<step>/` with the state as safetensors and a manifest with checksums. A checkpoint is there
+ * whole or not at all: it is written to a temporary folder, synced, and renamed.
+ */
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { decodeSafetensors, encodeSafetensors, type NamedTensor } from "../data/safetensors.js";
+import { FishyError, messageOf } from "../errors.js";
+import type { TrainingState } from "./state.js";
+
+const CHECKPOINT_VERSION = 1;
+const MANIFEST_FILE = "checkpoint.json";
+const FILES = { model: "model.safetensors", optimizer: "optimizer.safetensors" } as const;
+
+/** Where a run stands. */
+export interface Position {
+  /** Steps done. */
+  readonly step: number;
+  /** The epoch of the next batch, from 0, and its place in it. */
+  readonly epoch: number;
+  readonly batch: number;
+  /** Seconds of training so far. */
+  readonly seconds: number;
+}
+
+export interface Checkpoint {
+  readonly position: Position;
+  readonly state: TrainingState;
+}
+
+interface CheckpointManifest {
+  readonly version: number;
+  /** SHA-256 of the training program and the optimizer's options: a checkpoint fits no other. */
+  readonly program: string;
+  readonly position: Position;
+  readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
+}
+
+/** Writes `checkpoint-<step>` into `folder` and returns its path. */
+export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: string): string {
+  const target = join(folder, `checkpoint-${checkpoint.position.step}`);
+  const temporary = join(folder, `.${basename(target)}.${process.pid}.tmp`);
+  try {
+    rmSync(temporary, { recursive: true, force: true });
+    mkdirSync(temporary, { recursive: true });
+    const files: Record<string, { bytes: number; sha256: string }> = {};
+    for (const [part, name] of Object.entries(FILES) as [keyof typeof FILES, string][]) {
+      const bytes = encodeSafetensors(checkpoint.state[part], { format: "fishy" });
+      writeSynced(join(temporary, name), bytes);
+      files[name] = { bytes: bytes.length, sha256: sha256(bytes) };
+    }
+    const manifest: CheckpointManifest = { version: CHECKPOINT_VERSION, program, position: checkpoint.position, files };
+    writeSynced(join(temporary, MANIFEST_FILE), Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
+    syncFolder(temporary);
+    // A run that went on from an earlier checkpoint reaches this step again.
+    rmSync(target, { recursive: true, force: true });
+    renameSync(temporary, target);
+    syncFolder(folder);
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true });
+    throw new FishyError(
+      `The checkpoint ${target} cannot be written: ${messageOf(error)}. The run's earlier checkpoints are whole.`,
+    );
+  }
+  return target;
+}
+
+/**
+ * Reads a checkpoint.
+ * @param program what the run's own program and optimizer hash to; undefined to read a checkpoint of any.
+ * @throws FishyError when it is damaged, cut off, of another version, or of another program.
+ */
+export function loadCheckpoint(path: string, program?: string): Checkpoint {
+  const damaged = (what: string) => new FishyError(`The checkpoint ${path} is damaged: ${what}. Use another one.`);
+  let manifest: CheckpointManifest;
+  try {
+    manifest = JSON.parse(readFileSync(join(path, MANIFEST_FILE), "utf8")) as CheckpointManifest;
+  } catch (error) {
+    throw damaged(`its ${MANIFEST_FILE} cannot be read (${messageOf(error)})`);
+  }
+  if (manifest.version !== CHECKPOINT_VERSION) {
+    throw new FishyError(
+      `The checkpoint ${path} has version ${manifest.version}; this fishy reads version ${CHECKPOINT_VERSION}.`,
+    );
+  }
+  if (program !== undefined && manifest.program !== program) {
+    throw new FishyError(
+      `The checkpoint ${path} was made with another training program or other optimizer options than this run's.`,
+    );
+  }
+  const read = (name: string): ReadonlyMap<string, NamedTensor> => {
+    let bytes: Uint8Array;
+    try {
+      bytes = readFileSync(join(path, name));
+    } catch (error) {
+      throw damaged(`its ${name} cannot be read (${messageOf(error)})`);
+    }
+    const expected = manifest.files[name];
+    if (bytes.length !== expected?.bytes)
+      throw damaged(`its ${name} has ${bytes.length} bytes instead of ${expected?.bytes}`);
+    if (sha256(bytes) !== expected.sha256) throw damaged(`the checksum of its ${name} is wrong`);
+    return decodeSafetensors(bytes, join(path, name)).tensors;
+  };
+  return { position: manifest.position, state: { model: read(FILES.model), optimizer: read(FILES.optimizer) } };
+}
+
+/** Paths of the checkpoints in a run's folder, oldest first. */
+export function listCheckpoints(folder: string): string[] {
+  return readdirSync(folder)
+    .flatMap((name) => {
+      const step = /^checkpoint-(\d+)$/.exec(name)?.[1];
+      return step === undefined ? [] : [{ path: join(folder, name), step: Number(step) }];
+    })
+    .sort((a, b) => a.step - b.step)
+    .map(({ path }) => path);
+}
+
+/** Deletes all but the newest `keep` checkpoints. */
+export function pruneCheckpoints(folder: string, keep: number): void {
+  const paths = listCheckpoints(folder);
+  for (const path of paths.slice(0, Math.max(0, paths.length - keep))) rmSync(path, { recursive: true, force: true });
+}
+
+/** Hexadecimal SHA-256. */
+export function sha256(...parts: readonly (Uint8Array | string)[]): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest("hex");
+}
+
+/** Writes a file so that it survives a crash of the machine: under a temporary name, synced, renamed. */
+export function writeFileAtomically(path: string, content: string | Uint8Array): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  writeSynced(temporary, typeof content === "string" ? Buffer.from(content) : content);
+  renameSync(temporary, path);
+}
+
+function writeSynced(path: string, bytes: Uint8Array): void {
+  const file = openSync(path, "w");
+  try {
+    for (let done = 0; done < bytes.length; )
+      done += writeSync(file, bytes, done, Math.min(2 ** 30, bytes.length - done));
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function syncFolder(path: string): void {
+  // Windows cannot open folders; its renames are durable without.
+  if (process.platform === "win32") return;
+  const file = openSync(path, "r");
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,0 +1,119 @@
+/** The training loop: batches in, steps, records out; evaluations and checkpoints at their times; a stop between steps. */
+import type { BatchSource } from "../data/source.js";
+import { FishyError } from "../errors.js";
+import type { Optimizer } from "../optimizers/optimizer.js";
+import type { Position } from "./checkpoint.js";
+import type { Evaluation } from "./evaluator.js";
+import type { StepRecord } from "./metrics.js";
+import type { Stepper } from "./stepper.js";
+
+export interface LoopOptions {
+  readonly stepper: Stepper;
+  readonly source: BatchSource;
+  readonly optimizer: Optimizer;
+  readonly totalSteps: number;
+  readonly start: Position;
+  /** Steps between evaluations; 0 for none. The last step is left to the caller. */
+  readonly evaluateEvery: number;
+  /** Steps between checkpoints; 0 for none. The last step is left to the caller. */
+  readonly checkpointEvery: number;
+  evaluate(): Promise<Evaluation>;
+  checkpoint(position: Position): void;
+  record(record: StepRecord): void;
+  shouldStop(): boolean;
+}
+
+export interface LoopResult {
+  readonly position: Position;
+  readonly stopped: boolean;
+  /** Seconds of each step. */
+  readonly durations: readonly number[];
+  readonly losses: readonly number[];
+}
+
+/** The loss became NaN or infinite. */
+export class DivergenceError extends FishyError {
+  constructor(
+    readonly position: Position,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Position before the first step. */
+export const START: Position = { step: 0, epoch: 0, batch: 0, seconds: 0 };
+
+/**
+ * Runs steps until `totalSteps` or a stop.
+ * @throws DivergenceError when the loss is not finite; the state is then as it was before that step.
+ */
+export async function runLoop(options: LoopOptions): Promise<LoopResult> {
+  const { stepper, source, totalSteps, start, optimizer } = options;
+  let { step, epoch, batch: index, seconds } = start;
+  const durations: number[] = [];
+  const losses: number[] = [];
+  const position = (): Position => ({ step, epoch, batch: index, seconds });
+  const result = (stopped: boolean): LoopResult => ({ position: position(), stopped, durations, losses });
+
+  while (step < totalSteps) {
+    let batches = 0;
+    let mark = performance.now();
+    for await (const batch of source.batches(epoch, index)) {
+      if (options.shouldStop()) return result(true);
+      batches++;
+      const filled = performance.now() - mark;
+      await stepper.prepare(step + 1);
+      mark = performance.now();
+      const outcome = await stepper.step(step + 1, batch);
+      const duration = (filled + performance.now() - mark) / 1000;
+      const { learning_rate } = optimizer.hyperparameters(step + 1);
+      if (!Number.isFinite(outcome.loss)) {
+        throw new DivergenceError(position(), divergence(step + 1, outcome.loss, losses, learning_rate));
+      }
+      step++;
+      index++;
+      seconds += duration;
+      durations.push(duration);
+      losses.push(outcome.loss);
+      const last = step === totalSteps;
+      const due = (every: number) => every > 0 && !last && step % every === 0;
+      const evaluation = due(options.evaluateEvery) ? await options.evaluate() : undefined;
+      options.record({
+        step,
+        ...(source.batchesPerEpoch !== undefined && { epoch: step / source.batchesPerEpoch }),
+        examples: step * source.batchSize,
+        loss: outcome.loss,
+        learning_rate: learning_rate as number,
+        seconds,
+        examples_per_second: source.batchSize / duration,
+        ...(Object.keys(outcome.metrics).length > 0 && { diagnostics: outcome.metrics }),
+        ...(Object.keys(outcome.blockMetrics).length > 0 && { block_diagnostics: outcome.blockMetrics }),
+        ...(evaluation && heldOutFields(evaluation)),
+      });
+      if (due(options.checkpointEvery)) options.checkpoint(position());
+      if (last) return result(false);
+      mark = performance.now();
+    }
+    if (batches === 0 && index === 0) throw new FishyError(`The data gave no full batch in epoch ${epoch}.`);
+    epoch++;
+    index = 0;
+  }
+  return result(false);
+}
+
+/** An evaluation as it stands in a record. */
+export function heldOutFields(evaluation: Evaluation): Pick<StepRecord, "held_out_loss" | "held_out_accuracy"> {
+  return {
+    held_out_loss: evaluation.loss,
+    ...(evaluation.accuracy !== undefined && { held_out_accuracy: evaluation.accuracy }),
+  };
+}
+
+function divergence(step: number, loss: number, losses: readonly number[], learningRate: number | undefined): string {
+  const before = losses.at(-1);
+  return (
+    `The loss is ${loss} at step ${step}${before === undefined ? "" : ` (${before} at the step before)`}, with the learning rate ${learningRate}. ` +
+    "Training stopped. Try a smaller learning rate, a warm-up (schedule.warmup), or a larger batch; for Shampoo and Fishy also a larger ridge or grafting."
+  );
+}

@@ -1,0 +1,12 @@
+/** What the training process and its parent tell each other. */
+import type { StepRecord } from "./metrics.js";
+import type { RunPlan, RunResult } from "./run.js";
+
+export type ToParent =
+  | { readonly kind: "plan"; readonly plan: RunPlan }
+  | { readonly kind: "steps"; readonly records: readonly StepRecord[] }
+  | { readonly kind: "activity"; readonly activity: string }
+  | { readonly kind: "done"; readonly result: Omit<RunResult, "state"> }
+  | { readonly kind: "error"; readonly message: string; readonly exitCode?: number; readonly stack?: string };
+
+export type ToChild = { readonly kind: "stop" };

@@ -1,0 +1,56 @@
+/** The options of a run that can be written down: what a configuration file holds and `options.json` keeps. */
+import { z } from "zod";
+import { UsageError } from "../errors.js";
+import { number, option, parseOptions } from "../optimizers/options.js";
+
+const count = number({ min: 1, integer: true });
+const text = z.string({ error: "must be a text" });
+const paths = z.union([text.transform((path) => [path]), z.array(text)], {
+  error: "must be a path or a list of paths",
+});
+
+export const runOptions = z.strictObject({
+  data: paths.optional().describe("Files or folders of the dataset, each PATH or NAME=PATH."),
+  heldOut: z
+    .union([number({ min: 0 }), paths], { error: "must be a fraction, a number of examples, or paths" })
+    .default(0)
+    .describe("What is held out for evaluation: a fraction, a number of examples, or a dataset of its own."),
+  splitSeed: option(number({ integer: true }), 0, "Chooses the held-out examples."),
+  inputs: z.record(z.string(), text).default({}).describe("Column by program input, where names do not tell."),
+  scale: z
+    .union([z.literal("auto"), z.literal("none"), number()], { error: "must be auto, none or a number" })
+    .default("auto")
+    .describe("How integers become floats: auto divides bytes by 255."),
+  optimizer: z.unknown().describe("The optimizer: its name and its own options."),
+  steps: count.optional().describe("Steps to train."),
+  epochs: number({ min: 0, openMin: true }).optional().describe("Epochs to train, instead of steps."),
+  batchSize: count.optional().describe("Examples in a step; default 128, or what the model is fixed to."),
+  seed: option(number({ min: 0, integer: true }), 0, "Seeds the order of the data and the sampling."),
+  shuffle: z.boolean().default(true).describe("Shuffle the examples anew in every epoch."),
+  evaluateEvery: number({ min: 0, integer: true })
+    .optional()
+    .describe("Steps between evaluations of the held-out examples; default one epoch, 0 only at the end."),
+  checkpointEvery: option(number({ min: 0, integer: true }), 0, "Steps between checkpoints; 0 only at the end."),
+  keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
+  threads: option(number({ min: 0, integer: true }), 0, "Threads of ONNX Runtime; 0 one for each core."),
+});
+
+/** Options of a run as a user gives them. */
+export type RunOptions = z.input<typeof runOptions>;
+/** The same, complete. */
+export type ResolvedRunOptions = z.output<typeof runOptions>;
+
+export const DEFAULT_BATCH_SIZE = 128;
+export const DEFAULT_EPOCHS = 10;
+
+/**
+ * Checks options and fills in the defaults.
+ * @throws UsageError naming each wrong option.
+ */
+export function parseRunOptions(options: RunOptions): ResolvedRunOptions {
+  const parsed = parseOptions(runOptions, options, "train");
+  if (parsed.steps !== undefined && parsed.epochs !== undefined) {
+    throw new UsageError(`Both steps (${parsed.steps}) and epochs (${parsed.epochs}) are given. Give one of them.`);
+  }
+  return parsed;
+}

@@ -1,0 +1,140 @@
+/** The folder of a run: which files it holds and what is in them. */
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { FishyError, messageOf } from "../errors.js";
+import type { ExternalSource } from "../onnx/external.js";
+import { loadModel, saveModel } from "../onnx/model-file.js";
+import type { ModelProto } from "../onnx/proto.js";
+import { readManifest, type TrainingProgram } from "../rewrite/manifest.js";
+import type { RewriteOptions } from "../rewrite/rewrite.js";
+import { writeFileAtomically } from "./checkpoint.js";
+import type { Evaluation } from "./evaluator.js";
+import type { RunOptions } from "./options.js";
+
+/** A program and the folder of its external data. */
+export interface LocatedProgram extends TrainingProgram, ExternalSource {}
+
+/** What `options.json` holds. */
+export interface StoredOptions {
+  /** The version of fishy that made the run. */
+  readonly fishy: string;
+  /** The source model's path as it was given; null when it came from memory. */
+  readonly model: string | null;
+  readonly rewrite: RewriteOptions;
+  readonly run: RunOptions;
+}
+
+/** What `result.json` holds when a run has ended. */
+export interface RunSummary {
+  /** Steps done. */
+  readonly steps: number;
+  /** `interrupted`: stopped by the user before its last step. */
+  readonly outcome: "completed" | "interrupted";
+  /** The training examples after the last step (of a large set the first 10,000); absent after an interruption. */
+  readonly train?: Evaluation;
+  readonly heldOut?: Evaluation;
+  /** Loss of the last step's batch. */
+  readonly lastLoss: number | null;
+  /** Seconds of training, without evaluations, checkpoints and loading. */
+  readonly seconds: number;
+  /** Mean and median over the steps of the last start. */
+  readonly secondsPerStep: number;
+  readonly medianSecondsPerStep: number;
+}
+
+export class RunDirectory {
+  constructor(readonly path: string) {}
+
+  get optionsFile(): string {
+    return join(this.path, "options.json");
+  }
+  get programFile(): string {
+    return join(this.path, "program.onnx");
+  }
+  /** The source model as it was; absent when a program was trained without one. */
+  get sourceFile(): string {
+    return join(this.path, "source.onnx");
+  }
+  get metricsFile(): string {
+    return join(this.path, "metrics.jsonl");
+  }
+  get resultFile(): string {
+    return join(this.path, "result.json");
+  }
+  /** The trained inference model. */
+  get modelFile(): string {
+    return join(this.path, "model.onnx");
+  }
+
+  get exists(): boolean {
+    return existsSync(this.optionsFile);
+  }
+
+  /**
+   * Makes the folder of a new run.
+   * @throws FishyError when the folder already holds a run.
+   */
+  async create(
+    options: StoredOptions,
+    program: LocatedProgram,
+    source: ({ readonly proto: ModelProto } & ExternalSource) | undefined,
+  ): Promise<void> {
+    if (this.exists) {
+      throw new FishyError(
+        `${this.path} already holds a run. Take another folder, go on with it (--resume), or delete it.`,
+      );
+    }
+    try {
+      mkdirSync(this.path, { recursive: true });
+    } catch (error) {
+      throw new FishyError(`The folder ${this.path} cannot be made: ${messageOf(error)}.`);
+    }
+    await saveModel({ proto: program.model, directory: program.directory }, this.programFile);
+    if (source) await saveModel(source, this.sourceFile);
+    // Last: a folder with options is a whole run.
+    writeFileAtomically(this.optionsFile, `${JSON.stringify(options, infinityToText, 2)}\n`);
+  }
+
+  readOptions(): StoredOptions {
+    return this.readJson<StoredOptions>(this.optionsFile);
+  }
+
+  async readProgram(): Promise<LocatedProgram> {
+    const { proto, directory } = await loadModel(this.programFile);
+    const manifest = readManifest(proto, this.programFile);
+    if (!manifest) throw new FishyError(`${this.programFile} is no training program: it has no fishy manifest.`);
+    return { model: proto, manifest, directory };
+  }
+
+  writeResult(summary: RunSummary): void {
+    writeFileAtomically(this.resultFile, `${JSON.stringify(summary, null, 2)}\n`);
+  }
+
+  /** The summary; undefined while the run goes on, or when it was killed. */
+  readResult(): RunSummary | undefined {
+    return existsSync(this.resultFile) ? this.readJson<RunSummary>(this.resultFile) : undefined;
+  }
+
+  private readJson<T>(file: string): T {
+    let content: string;
+    try {
+      content = readFileSync(file, "utf8");
+    } catch {
+      throw new FishyError(`${this.path} holds no run: there is no ${file}.`);
+    }
+    try {
+      return JSON.parse(content, textToInfinity) as T;
+    } catch (error) {
+      throw new FishyError(`${file} is not JSON: ${messageOf(error)}.`);
+    }
+  }
+}
+
+/** JSON has no infinity, which some options may be. */
+function infinityToText(_key: string, value: unknown): unknown {
+  return value === Number.POSITIVE_INFINITY ? "Infinity" : value;
+}
+
+function textToInfinity(_key: string, value: unknown): unknown {
+  return value === "Infinity" ? Number.POSITIVE_INFINITY : value;
+}

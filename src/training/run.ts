@@ -1,0 +1,236 @@
+/** One run, from its parts to its result: what happens in the process that trains. */
+import type { Dataset } from "../data/dataset.js";
+import type { Batch, BatchSource } from "../data/source.js";
+import { FishyError, messageOf, UsageError } from "../errors.js";
+import { encodeModel } from "../onnx/codec.js";
+import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
+import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.js";
+import type { RunLength } from "../optimizers/schedules.js";
+import { loadCheckpoint, type Position, pruneCheckpoints, saveCheckpoint, sha256 } from "./checkpoint.js";
+import { Evaluator } from "./evaluator.js";
+import { canExport, saveTrained } from "./export.js";
+import { DivergenceError, heldOutFields, type LoopResult, runLoop, START } from "./loop.js";
+import { MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
+import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
+import { type MemoryData, openData } from "./run-data.js";
+import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
+import type { TrainingState } from "./state.js";
+import { Stepper } from "./stepper.js";
+
+/** Makes an optimizer that no options describe. */
+export type OptimizerFactory = (parameters: readonly ParameterSpec[], run: RunLength) => Optimizer;
+
+export interface RunSetup {
+  readonly program: LocatedProgram;
+  readonly options: ResolvedRunOptions;
+  /** Overrides `options.data`. */
+  readonly data?: MemoryData | undefined;
+  /** Overrides `options.heldOut`. */
+  readonly heldOut?: Dataset | undefined;
+  /** Overrides `options.optimizer`. */
+  readonly optimizer?: OptimizerFactory | undefined;
+  /** Where files go; none are written without. */
+  readonly directory?: RunDirectory | undefined;
+  /** A checkpoint to go on from. */
+  readonly from?: string | undefined;
+}
+
+/** What is known before the first step. */
+export interface RunPlan {
+  readonly totalSteps: number;
+  readonly startStep: number;
+  readonly batchSize: number;
+  readonly trainExamples: number | undefined;
+  readonly heldOutExamples: number;
+  readonly parameters: number;
+}
+
+export interface RunHooks {
+  onPlan?(plan: RunPlan): void;
+  onStep?(record: StepRecord): void;
+  /** What goes on beside the steps: `evaluating`, `saving`. */
+  onActivity?(activity: string): void;
+  shouldStop?(): boolean;
+}
+
+export interface RunResult extends RunSummary {
+  /** Loss of each step since the (re)start. */
+  readonly losses: readonly number[];
+  readonly state: TrainingState;
+  readonly checkpoint?: string;
+  readonly modelFile?: string;
+}
+
+/**
+ * Trains.
+ * @throws FishyError for data that does not fit, a damaged checkpoint, a loss that is not finite.
+ */
+export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promise<RunResult> {
+  const { program, options, directory } = setup;
+  const data = await openData(program, options, setup);
+  const { source } = data;
+  const totalSteps = stepsOf(options, source);
+  const { parameters } = program.manifest;
+  const length: RunLength = { totalSteps, stepsPerEpoch: source.batchesPerEpoch };
+  const optimizer = setup.optimizer
+    ? setup.optimizer(parameters, length)
+    : createOptimizer(options.optimizer as OptimizerOptions, parameters, length);
+  const { threads, seed } = options;
+  const { inputs, batchSize } = source;
+  const stepper = await Stepper.create({
+    program,
+    optimizer,
+    inputs,
+    batchSize,
+    seed,
+    threads,
+    directory: program.directory,
+  });
+  const evaluator = await Evaluator.create(program, inputs, { threads });
+  const fingerprint = fingerprintOf(setup, optimizer, batchSize);
+  let writer: MetricsWriter | undefined;
+  try {
+    let start = START;
+    if (setup.from !== undefined) {
+      const checkpoint = loadCheckpoint(setup.from, fingerprint);
+      stepper.state.restore(checkpoint.state, `The checkpoint ${setup.from}`);
+      start = checkpoint.position;
+      if (directory) truncateMetrics(directory.metricsFile, start.step);
+    }
+    if (directory) writer = new MetricsWriter(directory.metricsFile);
+    hooks.onPlan?.({
+      totalSteps,
+      startStep: start.step,
+      batchSize,
+      trainExamples: data.trainExamples,
+      heldOutExamples: data.heldOut?.examples ?? 0,
+      parameters: parameters.reduce((sum, { dims }) => sum + dims.reduce((product, dim) => product * dim, 1), 0),
+    });
+
+    const record = (entry: StepRecord) => {
+      writer?.write(entry);
+      hooks.onStep?.(entry);
+    };
+    const evaluate = (batches: Iterable<Batch>) => {
+      hooks.onActivity?.("evaluating");
+      return evaluator.evaluate(batches, (name) => stepper.carriedTensor(name));
+    };
+    const save = (position: Position): string | undefined => {
+      if (!directory) return undefined;
+      hooks.onActivity?.("saving");
+      writer?.flush();
+      const path = saveCheckpoint(directory.path, { position, state: stepper.state.snapshot() }, fingerprint);
+      pruneCheckpoints(directory.path, options.keepCheckpoints);
+      return path;
+    };
+    const { heldOut } = data;
+    // The last step's record waits for the final evaluation.
+    let lastRecord: StepRecord | undefined;
+    let loop: LoopResult;
+    try {
+      loop = await runLoop({
+        stepper,
+        source,
+        optimizer,
+        totalSteps,
+        start,
+        evaluateEvery: heldOut ? (options.evaluateEvery ?? source.batchesPerEpoch ?? 0) : 0,
+        checkpointEvery: options.checkpointEvery,
+        evaluate: () => evaluate(heldOut?.batches() ?? []),
+        checkpoint: save,
+        record(entry) {
+          if (entry.step === totalSteps) lastRecord = entry;
+          else record(entry);
+        },
+        shouldStop: () => hooks.shouldStop?.() ?? false,
+      });
+    } catch (error) {
+      if (error instanceof DivergenceError) throw new FishyError(`${error.message} ${rescue(stepper, save, error)}`);
+      throw error;
+    }
+    const { position, stopped } = loop;
+    const evaluation = !stopped && heldOut ? await evaluate(heldOut.batches()) : undefined;
+    const train = !stopped && data.train ? await evaluate(data.train()) : undefined;
+    if (lastRecord) record({ ...lastRecord, ...(evaluation && heldOutFields(evaluation)) });
+    const checkpoint = save(position);
+    const state = stepper.state.snapshot();
+    let modelFile: string | undefined;
+    if (directory && canExport(directory, program)) {
+      modelFile = (await saveTrained(directory, program, state.model, directory.modelFile)).path;
+    }
+    const summary: RunSummary = {
+      steps: position.step,
+      outcome: stopped ? "interrupted" : "completed",
+      ...(train && { train }),
+      ...(evaluation && { heldOut: evaluation }),
+      lastLoss: loop.losses.at(-1) ?? null,
+      seconds: position.seconds,
+      secondsPerStep: loop.durations.reduce((sum, seconds) => sum + seconds, 0) / Math.max(1, loop.durations.length),
+      medianSecondsPerStep: median(loop.durations),
+    };
+    writer?.flush();
+    directory?.writeResult(summary);
+    return {
+      ...summary,
+      losses: loop.losses,
+      state,
+      ...(checkpoint !== undefined && { checkpoint }),
+      ...(modelFile !== undefined && { modelFile }),
+    };
+  } finally {
+    writer?.close();
+    await stepper.release();
+    await evaluator.release();
+  }
+}
+
+/** After a loss that is not finite: saves the state when it still is. */
+function rescue(stepper: Stepper, save: (position: Position) => string | undefined, error: DivergenceError): string {
+  const broken = [...stepper.state.model].find(
+    ([, { current }]) => !(current.data as Float32Array).every(Number.isFinite),
+  );
+  if (broken)
+    return `The parameter '${broken[0]}' is not finite either, so the state was not saved; earlier checkpoints are whole.`;
+  try {
+    const path = save(error.position);
+    return path === undefined ? "" : `The state before that step is in ${path}.`;
+  } catch (failure) {
+    return messageOf(failure);
+  }
+}
+
+/** What a checkpoint must share with a run that goes on from it. */
+function fingerprintOf({ program, options, data }: RunSetup, optimizer: Optimizer, batchSize: number): string {
+  const { seed, shuffle, heldOut, splitSeed, inputs, scale } = options;
+  const described = {
+    optimizer: options.optimizer ?? optimizer.name,
+    batchSize,
+    seed,
+    shuffle,
+    splitSeed,
+    inputs,
+    scale,
+  };
+  return sha256(
+    encodeModel(program.model),
+    JSON.stringify({ ...described, ...(!data && { data: options.data, heldOut }) }),
+  );
+}
+
+function stepsOf(options: ResolvedRunOptions, source: BatchSource): number {
+  if (options.steps !== undefined) return options.steps;
+  if (source.batchesPerEpoch === undefined) {
+    throw new UsageError(
+      "The length of a data stream is not known beforehand. Give the number of steps instead of epochs.",
+    );
+  }
+  return Math.max(1, Math.round((options.epochs ?? DEFAULT_EPOCHS) * source.batchesPerEpoch));
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  if (sorted.length === 0) return 0;
+  const upper = sorted[middle] as number;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] as number)) / 2;
+}

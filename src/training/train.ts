@@ -1,0 +1,225 @@
+/** Training, as the library and the command line offer it. */
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Dataset } from "../data/dataset.js";
+import { FishyError, UsageError } from "../errors.js";
+import type { ExternalSource } from "../onnx/external.js";
+import { loadModel } from "../onnx/model-file.js";
+import type { ModelProto } from "../onnx/proto.js";
+import { type OptimizerOptions, parseOptimizerOptions } from "../optimizers/registry.js";
+import { readManifest, type TrainingProgram } from "../rewrite/manifest.js";
+import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
+import { listCheckpoints } from "./checkpoint.js";
+import { interruptible } from "./interrupt.js";
+import { startIsolated } from "./isolate.js";
+import { parseRunOptions, type ResolvedRunOptions, type RunOptions } from "./options.js";
+import { type OptimizerFactory, type RunHooks, type RunResult, type RunSetup, runTraining } from "./run.js";
+import type { MemoryData } from "./run-data.js";
+import { type LocatedProgram, RunDirectory, type StoredOptions } from "./run-directory.js";
+import type { TrainingState } from "./state.js";
+
+/** A model in memory; `directory` is where its external data lies. */
+export interface MemoryModel extends ExternalSource {
+  readonly proto: ModelProto;
+}
+
+/** How to follow and to stop a run. */
+export interface FollowOptions extends Omit<RunHooks, "shouldStop"> {
+  /** Aborted: the step ends, the run is saved and returns with the outcome `interrupted`. */
+  readonly signal?: AbortSignal;
+  /**
+   * Take Ctrl-C (SIGINT) and SIGTERM of this process: the first as `signal`, a second ends at once. Default false.
+   * @throws InterruptedError from the second.
+   */
+  readonly handleSignals?: boolean;
+  /**
+   * Train in a process of its own, which keeps this one free. Default: true when the run has a folder and its data and
+   * optimizer can be written down.
+   */
+  readonly isolate?: boolean;
+}
+
+export interface TrainOptions extends Omit<RunOptions, "data" | "heldOut" | "optimizer">, FollowOptions {
+  /** A source model or a training program: a path, or in memory. */
+  readonly model: string | MemoryModel | TrainingProgram;
+  /** How a source model is rewritten. `sections` defaults to what the optimizer needs. */
+  readonly rewrite?: RewriteOptions;
+  /** Paths (each `PATH` or `NAME=PATH`), a dataset in memory, or a function that opens the batches of an epoch. */
+  readonly data: string | readonly string[] | MemoryData;
+  /** A fraction, a number of examples, paths, or a dataset in memory. */
+  readonly heldOut?: number | string | readonly string[] | Dataset;
+  readonly optimizer: OptimizerOptions | OptimizerFactory;
+  /** The run's folder; without it nothing is written. */
+  readonly outDir?: string;
+}
+
+export interface TrainResult extends Omit<RunResult, "state"> {
+  /** The run's folder. */
+  readonly directory?: string;
+  /** Parameters and optimizer state at the end; absent when the run had a process of its own. */
+  readonly state?: TrainingState;
+}
+
+/**
+ * Trains a model.
+ * @throws UsageError for options that are wrong; FishyError for a model or data that do not fit, and for a loss that
+ * is not finite.
+ */
+export async function train(options: TrainOptions): Promise<TrainResult> {
+  const { data, heldOut, optimizer } = options;
+  const memoryData = isPaths(data) ? undefined : data;
+  const memoryHeldOut = typeof heldOut === "object" && !Array.isArray(heldOut) ? (heldOut as Dataset) : undefined;
+  const factory = typeof optimizer === "function" ? optimizer : undefined;
+  const run: RunOptions = {
+    ...runOptionsOf(options),
+    ...(isPaths(data) && { data: asList(data) }),
+    ...(heldOut !== undefined && !memoryHeldOut && { heldOut: heldOut as number | string[] }),
+    optimizer: factory ? undefined : parseOptimizerOptions(optimizer as OptimizerOptions),
+  };
+  const resolved = withAbsolutePaths(parseRunOptions(run));
+  const inMemory = [memoryData && "data", memoryHeldOut && "held-out data", factory && "an optimizer"].filter(Boolean);
+  const isolate = options.isolate ?? (options.outDir !== undefined && inMemory.length === 0);
+  if (isolate && inMemory.length > 0) {
+    throw new UsageError(
+      `A run with ${inMemory.join(" and ")} from memory cannot have a process of its own (isolate: true).`,
+    );
+  }
+  if (isolate && options.outDir === undefined) {
+    throw new UsageError("A run in a process of its own (isolate: true) needs a folder (outDir).");
+  }
+
+  const sections = defaultSections(factory ? undefined : (optimizer as OptimizerOptions).name);
+  const { program, source } = await openProgram(options.model, { ...(sections && { sections }), ...options.rewrite });
+  let directory: RunDirectory | undefined;
+  if (options.outDir !== undefined) {
+    directory = new RunDirectory(options.outDir);
+    const stored: StoredOptions = {
+      fishy: version(),
+      model: typeof options.model === "string" ? options.model : null,
+      rewrite: options.rewrite ?? {},
+      run: resolved,
+    };
+    await directory.create(stored, program, source);
+  }
+  const setup: RunSetup = {
+    program,
+    options: resolved,
+    data: memoryData,
+    heldOut: memoryHeldOut,
+    optimizer: factory,
+    directory,
+  };
+  return follow(setup, options, isolate);
+}
+
+export interface ResumeOptions extends FollowOptions {
+  /** The checkpoint to go on from; default the run's newest. */
+  readonly checkpoint?: string;
+}
+
+/**
+ * Goes on with a run whose data and optimizer are written down, bit for bit as if it had never stopped.
+ * @throws FishyError when the folder holds no run or its checkpoint does not fit.
+ */
+export async function resume(outDir: string, options: ResumeOptions = {}): Promise<TrainResult> {
+  const directory = new RunDirectory(outDir);
+  const { run } = directory.readOptions();
+  const resolved = parseRunOptions(run);
+  if (!resolved.data || resolved.optimizer === undefined) {
+    throw new FishyError(
+      `The run ${outDir} trained on data or with an optimizer from memory, which its folder does not hold.`,
+    );
+  }
+  const from = options.checkpoint ?? listCheckpoints(outDir).at(-1);
+  const setup: RunSetup = { program: await directory.readProgram(), options: resolved, directory, from };
+  return follow(setup, options, options.isolate ?? true);
+}
+
+async function follow(setup: RunSetup, options: FollowOptions, isolate: boolean): Promise<TrainResult> {
+  const { directory, from } = setup;
+  const hooks: Omit<RunHooks, "shouldStop"> = {
+    ...(options.onPlan && { onPlan: options.onPlan }),
+    ...(options.onStep && { onStep: options.onStep }),
+    ...(options.onActivity && { onActivity: options.onActivity }),
+  };
+  const place = directory && { directory: directory.path };
+  const { signal, handleSignals = false } = options;
+  if (isolate && directory) {
+    const child = startIsolated({ directory: directory.path, from, hooks, signal });
+    const actions = { stop: child.stop, kill: child.kill };
+    return { ...(await interruptible(child.result, actions, handleSignals, hooks.onActivity)), ...place };
+  }
+  let stopping = false;
+  const running = runTraining(setup, { ...hooks, shouldStop: () => stopping || (signal?.aborted ?? false) });
+  const actions = {
+    stop() {
+      stopping = true;
+    },
+    // Signals are heard between two steps only, where leaving is safe.
+    kill: () => process.exit(130),
+  };
+  return { ...(await interruptible(running, actions, handleSignals, hooks.onActivity)), ...place };
+}
+
+async function openProgram(
+  model: TrainOptions["model"],
+  options: RewriteOptions,
+): Promise<{ program: LocatedProgram; source?: MemoryModel }> {
+  if (typeof model === "object" && "manifest" in model) return { program: model };
+  const source: MemoryModel = typeof model === "string" ? await loadModel(model) : model;
+  const manifest = readManifest(source.proto, typeof model === "string" ? model : "the model");
+  const { directory } = source;
+  if (manifest) return { program: { model: source.proto, manifest, directory } };
+  return { program: { ...(await rewrite(source.proto, options)), directory }, source };
+}
+
+/** Where an optimizer wants samples; undefined for the rewriter's own default. */
+function defaultSections(optimizer: string | undefined): RewriteOptions["sections"] {
+  if (optimizer === undefined || optimizer === "fishy") return undefined;
+  return { kind: optimizer === "fim-shampoo" ? "output" : "none" };
+}
+
+function runOptionsOf(options: TrainOptions): Omit<RunOptions, "data" | "heldOut" | "optimizer"> {
+  const {
+    model: _model,
+    rewrite: _rewrite,
+    data: _data,
+    heldOut: _heldOut,
+    optimizer: _optimizer,
+    outDir: _outDir,
+    signal: _signal,
+    handleSignals: _handleSignals,
+    isolate: _isolate,
+    onPlan: _onPlan,
+    onStep: _onStep,
+    onActivity: _onActivity,
+    ...run
+  } = options;
+  return run;
+}
+
+function isPaths(data: TrainOptions["data"]): data is string | readonly string[] {
+  return typeof data === "string" || Array.isArray(data);
+}
+
+function asList(paths: string | readonly string[]): string[] {
+  return typeof paths === "string" ? [paths] : [...paths];
+}
+
+/** Paths made absolute, so that a run can go on from another folder. */
+function withAbsolutePaths(options: ResolvedRunOptions): ResolvedRunOptions {
+  const absolute = (source: string) => {
+    const named = /^([\w.-]+=)(.+)$/.exec(source);
+    return named ? `${named[1]}${resolve(named[2] as string)}` : resolve(source);
+  };
+  const { data, heldOut } = options;
+  return {
+    ...options,
+    ...(data && { data: data.map(absolute) }),
+    ...(Array.isArray(heldOut) && { heldOut: heldOut.map(absolute) }),
+  };
+}
+
+function version(): string {
+  return JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
+}
