@@ -1,0 +1,69 @@
+/** Which layers, boundaries and families are found in real models, and how they are cut. */
+import { describe, expect, it } from "vitest";
+import { prepare } from "../../src/rewrite/prepare.js";
+import { sectionsOf } from "../../src/rewrite/rewrite.js";
+import { boundaryLayers } from "../../src/sections/plan.js";
+import { parseSections } from "../../src/sections/spec.js";
+import { goldenLoss } from "../support/golden-run.js";
+import { loadGolden } from "../support/shared.js";
+
+async function prepared(name: string) {
+  const golden = loadGolden(name);
+  return prepare(golden.model, { loss: goldenLoss(golden) });
+}
+
+async function plan(name: string, sections: string) {
+  return sectionsOf(await prepared(name), parseSections(sections));
+}
+
+describe("layers", () => {
+  it("of an autoencoder: tanh, a linear code, and logits whose family the loss implies", async () => {
+    const model = await prepared("autoencoder_tanh");
+    const layers = boundaryLayers(model.layers, model.output as NonNullable<typeof model.output>);
+    expect(layers.map((layer) => layer.family.name)).toEqual(["tanh", "tanh", "gaussian", "tanh", "tanh", "bernoulli"]);
+    expect(layers[0]?.parameters).toEqual(["encoder.0.weight", "encoder.0.bias"]);
+  });
+
+  it("of every activation of the activations model", async () => {
+    const model = await prepared("activations");
+    const layers = boundaryLayers(model.layers, model.output as NonNullable<typeof model.output>);
+    const families = layers.map((layer) => layer.family.name);
+    for (const family of ["elu", "selu", "celu", "softplus", "leaky_relu", "prelu", "bernoulli", "relu"]) {
+      expect(families, family).toContain(family);
+    }
+    // Softsign is exported as x / (1 + |x|): its input has two uses, so its layer is linear.
+    expect(families).toContain("gaussian");
+  });
+});
+
+describe("sections", () => {
+  it("put every parameter into exactly one", async () => {
+    for (const spec of ["per-layer", "output", "classifier", "every:2", "encoder.0"]) {
+      const { sections } = await plan("autoencoder_tanh", spec);
+      const all = sections.flatMap((section) => section.parameters);
+      expect(new Set(all).size, spec).toBe(all.length);
+      expect(all, spec).toHaveLength(12);
+    }
+  });
+
+  it("per-layer: one for each layer", async () => {
+    const { sections, boundaries } = await plan("autoencoder_tanh", "per-layer");
+    expect(sections).toHaveLength(6);
+    expect(boundaries.map((boundary) => boundary.name)).toEqual(sections.map((section) => section.name));
+  });
+
+  it("every:K counts back from the output", async () => {
+    const { boundaries } = await plan("autoencoder_tanh", "every:4");
+    const all = await plan("autoencoder_tanh", "per-layer");
+    expect(boundaries.map((boundary) => boundary.name)).toEqual([1, 5].map((i) => all.boundaries[i]?.name));
+  });
+
+  it("by name: the named layer and the output", async () => {
+    const { sections } = await plan("autoencoder_tanh", "encoder.2");
+    expect(sections.map((section) => section.parameters.length)).toEqual([4, 8]);
+  });
+
+  it("refuse a name that no layer has, and tell the layers", async () => {
+    await expect(plan("mlp_tanh", "nowhere")).rejects.toThrow(/No layer is named 'nowhere'.*The layers are: 0, 2, 4/);
+  });
+});
