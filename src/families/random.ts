@@ -1,7 +1,7 @@
 /** Random numbers inside a graph: counter-based, so the same seed gives the same bits on every run, thread count and device. */
 import { FishyError } from "../errors.js";
 import type { GraphBuilder } from "../onnx/builder.js";
-import { DataType, type GraphProto } from "../onnx/proto.js";
+import { DataType } from "../onnx/proto.js";
 import {
   COUNTER_STEP,
   columnWords,
@@ -11,25 +11,9 @@ import {
   ROW_WIDTH,
   streamConstants,
   UNIFORM_STEP,
-} from "./counter_hash.js";
+} from "./counter-hash.js";
 import type { RandomSource } from "./family.js";
-
-/** Values that every stream of a graph shares. */
-interface Shared {
-  columns?: string;
-  readonly seeds: Map<string, readonly [string, string]>;
-}
-
-const sharedByGraph = new WeakMap<GraphProto, Shared>();
-
-function sharedOf(b: GraphBuilder): Shared {
-  let shared = sharedByGraph.get(b.graph);
-  if (!shared) {
-    shared = { seeds: new Map() };
-    sharedByGraph.set(b.graph, shared);
-  }
-  return shared;
-}
+import { sharedValue } from "./shared-values.js";
 
 /**
  * A source whose draws depend on the seed, the boundary's number, the position of the draw among the source's draws, and
@@ -83,22 +67,23 @@ function emitMix(b: GraphBuilder, x: string): string {
 }
 
 function emitSeedWords(b: GraphBuilder, seed: string): readonly [string, string] {
-  const { seeds } = sharedOf(b);
-  const known = seeds.get(seed);
-  if (known) return known;
-  const low = b.cast(seed, DataType.UINT32);
-  // Subtracting the low word first makes the division exact, so that it floors for negative seeds too.
-  const high = b.cast(b.div(b.sub(seed, b.cast(low, DataType.INT64)), b.i64(2 ** 32)), DataType.UINT32);
-  const first = emitMix(b, b.add(emitMix(b, low), high));
-  const words = [first, emitMix(b, b.add(low, first))] as const;
-  seeds.set(seed, words);
-  return words;
+  return sharedValue(b, `seed:${seed}`, () => {
+    const low = b.cast(seed, DataType.UINT32);
+    // Subtracting the low word first makes the division exact, so that it floors for negative seeds too.
+    const high = b.cast(b.div(b.sub(seed, b.cast(low, DataType.INT64)), b.i64(2 ** 32)), DataType.UINT32);
+    const first = emitMix(b, b.add(emitMix(b, low), high));
+    return [first, emitMix(b, b.add(low, first))] as const;
+  });
 }
 
 function emitColumns(b: GraphBuilder): string {
-  const shared = sharedOf(b);
-  shared.columns ??= b.initializer("columns", DataType.UINT32, [ROW_WIDTH], columnWords());
-  return shared.columns;
+  return sharedValue(b, "columns", () => b.initializer("columns", DataType.UINT32, [ROW_WIDTH], columnWords()));
+}
+
+/** +1 or −1 with equal chances, float32, of the shape that the int64 vector `shape` holds. */
+export function coin(b: GraphBuilder, random: RandomSource, shape: string): string {
+  const heads = b.cast(b.less(random.uniform(b, shape), b.f32(0.5)), DataType.FLOAT);
+  return b.sub(b.add(heads, heads), b.f32(1));
 }
 
 /**

@@ -1,0 +1,37 @@
+/** The family of a linear output ŷ = slope·a + offset: N(ŷ, slope). */
+import { DataType } from "../onnx/proto.js";
+import type { Family } from "./family.js";
+import { normal } from "./normal.js";
+import { coin } from "./random.js";
+import { normalQuantile } from "./special.js";
+
+/**
+ * @param slope > 0; the variance of y
+ * @param offset added to slope·a
+ */
+export function gaussian(slope = 1, offset = 0): Family {
+  const isIdentity = slope === 1 && offset === 0;
+  const deviation = Math.sqrt(slope);
+  const activation = (a: number) => slope * a + offset;
+  return {
+    name: "gaussian",
+    parameters: isIdentity ? {} : { slope, offset },
+    residual(b, { a, random, draw }) {
+      const shape = b.shape(a);
+      const unit = draw === "exact" ? normal(b, random, shape) : coin(b, random, shape);
+      return slope === 1 ? unit : b.mul(unit, b.f32(deviation));
+    },
+    moments(b, { a, activation: known }) {
+      const mean = known ?? (isIdentity ? a : b.add(b.mul(a, b.f32(slope)), b.f32(offset)));
+      return { mean, variance: b.expand(b.constant(DataType.FLOAT, slope), b.shape(a)) };
+    },
+    scalar: {
+      support: [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
+      activation,
+      logDensity: (y, a) => -((y - activation(a)) ** 2) / (2 * slope) - Math.log(2 * Math.PI * slope) / 2,
+      mean: activation,
+      variance: () => slope,
+      quantile: (u, a) => activation(a) + deviation * normalQuantile(u),
+    },
+  };
+}

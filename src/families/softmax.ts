@@ -1,0 +1,53 @@
+/** The categorical family of softmax: y is one-hot, P(y_k = 1) = p_k; E[y] = p, cov = diag(p) − p pᵀ. */
+import type { GraphBuilder } from "../onnx/builder.js";
+import { DataType } from "../onnx/proto.js";
+import type { Family, SampleInput } from "./family.js";
+import { coin } from "./random.js";
+
+export interface SoftmaxOptions {
+  /** The class axis; negative from the end. Default −1. */
+  readonly axis?: number;
+  /** The activation is log p, as of LogSoftmax. */
+  readonly log?: boolean;
+}
+
+/** One uniform per row and the inverse of the distribution function; ŷ in `activation` is p, or log p with `log`. */
+export function softmax({ axis = -1, log = false }: SoftmaxOptions = {}): Family {
+  const probabilities = (b: GraphBuilder, { a, activation }: Pick<SampleInput, "a" | "activation">): string => {
+    if (activation === undefined) return b.op("Softmax", [a], { axis });
+    return log ? b.exp(activation) : activation;
+  };
+  return {
+    name: "softmax",
+    parameters: { axis },
+    residual: (b, input) =>
+      b.scope("softmax", () => {
+        const p = probabilities(b, input);
+        return input.draw === "exact" ? b.sub(oneHot(b, p, axis, input), p) : twoPoint(b, p, axis, input);
+      }),
+    moments: (b, input) =>
+      b.scope("softmax", () => {
+        const p = probabilities(b, input);
+        return { mean: p, variance: b.mul(p, b.sub(b.f32(1), p)) };
+      }),
+  };
+}
+
+/** y_k = [t ≤ c_k] − [t ≤ c_{k−1}] with c the running sum of p and t = u·c_K: exactly one 1 a row, whatever the rounding. */
+function oneHot(b: GraphBuilder, p: string, axis: number, { random }: SampleInput): string {
+  const cumulative = b.op("CumSum", [p, b.constant(DataType.INT32, axis)]);
+  const total = b.slice(cumulative, [-1], [Number.MAX_SAFE_INTEGER], [axis]);
+  const threshold = b.mul(random.uniform(b, b.shape(total)), total);
+  const reached = b.cast(b.op("LessOrEqual", [threshold, cumulative]), DataType.FLOAT);
+  const before = b.slice(reached, [0], [-1], [axis]);
+  const zero = b.mul(total, b.f32(0));
+  return b.sub(reached, b.concat([zero, before], axis));
+}
+
+/**
+ * √p∘ε − p·Σ√p ε with ε a coin per class: its covariance is (D^½ − p qᵀ)(D^½ − q pᵀ) = D − p pᵀ with D = diag p, q = √p.
+ */
+function twoPoint(b: GraphBuilder, p: string, axis: number, { random }: SampleInput): string {
+  const signed = b.mul(b.sqrt(p), coin(b, random, b.shape(p)));
+  return b.sub(signed, b.mul(p, b.reduceSum(signed, [axis], true)));
+}

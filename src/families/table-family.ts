@@ -1,0 +1,206 @@
+/** Families whose draws and moments are looked up in tables: about 35 nodes a draw, one uniform, no Exp and no Log. */
+import type { GraphBuilder } from "../onnx/builder.js";
+import { DataType } from "../onnx/proto.js";
+import { type ContinuousDensity, scalarFamily } from "./density.js";
+import type { Family, SampleInput } from "./family.js";
+import { coin } from "./random.js";
+import { sharedValue } from "./shared-values.js";
+import {
+  bilinear,
+  CELLS,
+  centredNodes,
+  DEFAULT_COLUMNS,
+  momentColumns,
+  momentTable,
+  quantileNodes,
+  supportBox,
+  type TableLayout,
+} from "./tables.js";
+
+export interface TableFamilyOptions {
+  readonly name: string;
+  readonly parameters?: Readonly<Record<string, number>>;
+  readonly density: ContinuousDensity;
+  readonly layout: TableLayout;
+  /** Emits f(a), for a caller who has no ŷ yet. */
+  activation(b: GraphBuilder, a: string): string;
+}
+
+type Cache = Map<string, Record<string, Float32Array<ArrayBuffer>>>;
+
+/** Tables by family and parameters: building one takes about 0.2 s. */
+const tables: Cache = new Map();
+const nodes = new Map<string, Float64Array>();
+
+export function tableFamily(options: TableFamilyOptions): Family {
+  const parameters = options.parameters ?? {};
+  const emitter = new TableEmitter(options, `${options.name}${JSON.stringify(parameters)}`);
+  return {
+    name: options.name,
+    parameters,
+    residual: (b, input) =>
+      b.scope(options.name, () =>
+        input.draw === "exact" ? emitter.exactResidual(b, input) : emitter.twoPointResidual(b, input),
+      ),
+    moments: (b, input) => b.scope(options.name, () => emitter.moments(b, input)),
+    scalar: scalarFamily(options.density),
+  };
+}
+
+/** k and the spread, both flat. */
+interface Position {
+  readonly k: string;
+  readonly spread: string | undefined;
+}
+
+type Argument = Pick<SampleInput, "a" | "activation">;
+
+class TableEmitter {
+  constructor(
+    private readonly options: TableFamilyOptions,
+    private readonly key: string,
+  ) {}
+
+  /** spread·T[k, r(u)], plus base − ŷ for the paper's score. */
+  exactResidual(b: GraphBuilder, input: SampleInput): string {
+    const { layout, density } = this.options;
+    const columns = layout.columns ?? DEFAULT_COLUMNS;
+    const position = this.position(b, input.a);
+    const u = input.random.uniform(b, b.shape(position.k));
+
+    const column = cellOf(b, position.k, columns);
+    const r = b.sub(b.sqrt(u), b.sqrt(b.sub(b.f32(1), u)));
+    const cell = cellOf(b, r, CELLS);
+    const index = toIndex(b, b.add(b.mul(column.floor, b.f32(CELLS)), cell.floor));
+
+    const centred = input.score === "centred";
+    const table = this.initializers(b, centred ? "centred" : "quantiles", () => {
+      const values = nodesOf(this.key, density, layout);
+      return { ...bilinear(centred ? centredNodes(values) : values) };
+    });
+    const look = (name: string) => b.op("GatherElements", [table[name] as string, index], { axis: 0 });
+    const atColumn = b.add(look("value"), b.mul(look("stepR"), cell.fraction));
+    const towardsNext = b.add(look("stepK"), b.mul(look("stepRK"), cell.fraction));
+    const scaled = b.add(atColumn, b.mul(column.fraction, towardsNext));
+    const draw = position.spread === undefined ? scaled : b.mul(position.spread, scaled);
+    const shaped = b.reshape(draw, b.shape(input.a));
+    return centred ? shaped : this.addOffset(b, shaped, input, position.k);
+  }
+
+  /** ±√variance by a coin, plus the mean's distance from ŷ for the paper's score. */
+  twoPointResidual(b: GraphBuilder, input: SampleInput): string {
+    const { bias, variance, position } = this.lookUpMoments(b, input);
+    const shape = b.shape(input.a);
+    const deviation = b.mul(b.sqrt(variance), coin(b, input.random, b.shape(position.k)));
+    if (input.score === "centred") return b.reshape(deviation, shape);
+    return this.addOffset(b, b.reshape(b.add(bias, deviation), shape), input, position.k);
+  }
+
+  moments(b: GraphBuilder, input: Argument): { mean: string; variance: string } {
+    const { bias, variance, position } = this.lookUpMoments(b, input);
+    const shape = b.shape(input.a);
+    return {
+      mean: b.add(this.base(b, input, position.k), b.reshape(bias, shape)),
+      variance: b.reshape(variance, shape),
+    };
+  }
+
+  /** E[y] − base and Var[y], flat. */
+  private lookUpMoments(b: GraphBuilder, input: Argument) {
+    const { layout, density } = this.options;
+    const position = this.position(b, input.a);
+    const column = cellOf(b, position.k, momentColumns(layout));
+    const index = toIndex(b, column.floor);
+    const table = this.initializers(b, "moments", () => ({ ...momentTable(density, layout) }));
+    const look = (name: string) => b.op("GatherElements", [table[name] as string, index], { axis: 0 });
+    const mean = b.add(look("mean"), b.mul(look("meanStep"), column.fraction));
+    const variance = b.add(look("variance"), b.mul(look("varianceStep"), column.fraction));
+    const { spread } = position;
+    if (spread === undefined) return { bias: mean, variance, position };
+    return { bias: b.mul(mean, spread), variance: b.mul(variance, b.mul(spread, spread)), position };
+  }
+
+  /** k = t/(1 + |t|) by primitives, since WebGPU has no Softsign; 1/(1 + |t|) = 1 − |k| is a spread by itself. */
+  private position(b: GraphBuilder, a: string): Position {
+    const { scale, shift = 0, spread } = this.options.layout;
+    const flat = b.reshape(a, [-1]);
+    const t = b.mul(shift === 0 ? flat : b.sub(flat, b.f32(shift)), b.f32(1 / scale));
+    const decay = b.op("Reciprocal", [b.add(b.abs(t), b.f32(1))]);
+    const k = b.mul(t, decay);
+    switch (spread) {
+      case "both":
+        return { k, spread: decay };
+      case "root":
+        return { k, spread: b.sqrt(decay) };
+      case "below":
+        return { k, spread: b.add(b.min(k, b.f32(0)), b.f32(1)) };
+      case "none":
+        return { k, spread: undefined };
+    }
+  }
+
+  private base(b: GraphBuilder, input: Argument, k: string): string {
+    switch (this.options.layout.base) {
+      case "activation":
+        return this.activation(b, input);
+      case "linear": {
+        const { centre, halfWidth } = supportBox(this.options.density);
+        const scaled = halfWidth === 1 ? k : b.mul(k, b.f32(halfWidth));
+        return b.reshape(centre === 0 ? scaled : b.add(scaled, b.f32(centre)), b.shape(input.a));
+      }
+      case "rectified":
+        return b.op("Relu", [input.a]);
+      case "identity":
+        return input.a;
+    }
+  }
+
+  /** x + base − ŷ. */
+  private addOffset(b: GraphBuilder, x: string, input: Argument, k: string): string {
+    if (this.options.layout.base === "activation") return x;
+    return b.add(x, b.sub(this.base(b, input, k), this.activation(b, input)));
+  }
+
+  private activation(b: GraphBuilder, input: Argument): string {
+    return input.activation ?? this.options.activation(b, input.a);
+  }
+
+  private initializers(b: GraphBuilder, kind: string, build: () => Record<string, Float32Array<ArrayBuffer>>) {
+    const key = `${kind}:${this.key}`;
+    return sharedValue(b, key, () => {
+      let arrays = tables.get(key);
+      if (!arrays) {
+        arrays = build();
+        tables.set(key, arrays);
+      }
+      return Object.fromEntries(
+        Object.entries(arrays).map(([name, data]) => [
+          name,
+          b.initializer(`${kind}_${name}`, DataType.FLOAT, [data.length], data),
+        ]),
+      );
+    });
+  }
+}
+
+function nodesOf(key: string, density: ContinuousDensity, layout: TableLayout): Float64Array {
+  let values = nodes.get(key);
+  if (!values) {
+    values = quantileNodes(density, layout);
+    nodes.set(key, values);
+  }
+  return values;
+}
+
+/** Which of `count` cells over [−1, 1] holds x, as a float, and where in it. */
+function cellOf(b: GraphBuilder, x: string, count: number): { floor: string; fraction: string } {
+  // Slightly less than count/2, so that x = 1 falls into the last cell.
+  const at = b.add(b.mul(x, b.f32((count / 2) * (1 - 1e-6))), b.f32(count / 2));
+  const floor = b.op("Floor", [at]);
+  return { floor, fraction: b.sub(at, floor) };
+}
+
+/** NaN becomes an index inside the table (the fraction carries the NaN on) rather than an error of GatherElements. */
+function toIndex(b: GraphBuilder, cell: string): string {
+  return b.max(b.cast(cell, DataType.INT32), b.i32(0));
+}
