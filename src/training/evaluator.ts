@@ -21,17 +21,17 @@ export interface Evaluation {
 export class Evaluator {
   private readonly seed: Tensor;
   private readonly loss: Buffer;
-  private readonly accuracy: Buffer;
+  private readonly hits: Buffer;
 
   private constructor(
     private readonly ort: Runtime,
     private readonly session: Session,
-    private readonly names: { readonly loss: string; readonly accuracy?: string; readonly seed: string },
+    private readonly names: { readonly loss: string; readonly hits?: string; readonly seed: string },
     private readonly inputs: readonly BatchInput[],
   ) {
     this.seed = tensorOver(ort, DataType.INT64, [], BigInt64Array.of(stepSeed(0, 0)), "the seed");
     this.loss = allocateBuffer(ort, DataType.FLOAT, [], "the loss");
-    this.accuracy = allocateBuffer(ort, DataType.FLOAT, [], "the accuracy");
+    this.hits = allocateBuffer(ort, DataType.INT64, [2], "the count of right labels");
   }
 
   /** @param inputs the data inputs as batches fill them. */
@@ -40,10 +40,10 @@ export class Evaluator {
     inputs: readonly BatchInput[],
     options: { readonly threads?: number } = {},
   ): Promise<Evaluator> {
-    const { model, accuracy } = buildEvaluationGraph(program);
+    const { model, hits } = buildEvaluationGraph(program);
     const session = await createSession(model, { purpose: "the evaluation", ...options });
     const { lossOutput, seed } = program.manifest;
-    const names = { loss: lossOutput, seed, ...(accuracy !== undefined && { accuracy }) };
+    const names = { loss: lossOutput, seed, ...(hits !== undefined && { hits }) };
     return new Evaluator(await loadRuntime(), session, names, inputs);
   }
 
@@ -54,12 +54,12 @@ export class Evaluator {
   async evaluate(batches: Iterable<Batch>, carried: (name: string) => Tensor | undefined): Promise<Evaluation> {
     let examples = 0;
     let lossSum = 0;
-    let rightSum = 0;
+    const counts = [0, 0];
     let feeds: Record<string, Tensor> = {};
     let arrays = new Map<string, TensorData>();
     let size = -1;
     const fetches: Record<string, Tensor> = { [this.names.loss]: this.loss.tensor };
-    if (this.names.accuracy !== undefined) fetches[this.names.accuracy] = this.accuracy.tensor;
+    if (this.names.hits !== undefined) fetches[this.names.hits] = this.hits.tensor;
     for (const batch of batches) {
       if (batch.size !== size) ({ feeds, arrays } = this.feedsFor(batch.size, carried));
       size = batch.size;
@@ -67,11 +67,11 @@ export class Evaluator {
       await this.session.run(feeds, fetches);
       examples += size;
       lossSum += size * ((this.loss.data as Float32Array)[0] as number);
-      rightSum += size * ((this.accuracy.data as Float32Array)[0] as number);
+      for (const i of [0, 1]) counts[i] = (counts[i] as number) + Number(this.hits.data[i]);
     }
     return {
       loss: lossSum / examples,
-      ...(this.names.accuracy !== undefined && { accuracy: rightSum / examples }),
+      ...(this.names.hits !== undefined && { accuracy: (counts[0] as number) / (counts[1] as number) }),
       examples,
     };
   }

@@ -136,25 +136,29 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
 }
 
 /**
- * The forward pass alone: the loss and, for class labels, the fraction that is right. Data inputs keep their symbolic
+ * The forward pass alone: the loss and, for class labels, how many are right: [right, labels]. Data inputs keep their symbolic
  * batch axis, so that any batch size runs.
  */
-export function buildEvaluationGraph(program: TrainingProgram): { model: ModelProto; accuracy?: string } {
+export function buildEvaluationGraph(program: TrainingProgram): { model: ModelProto; hits?: string } {
   const { manifest } = program;
   const graph = copyProgramGraph(program, new Map());
   const b = new GraphBuilder(graph);
   graph.output = [];
   b.output(manifest.lossOutput, SCALAR);
   const { output, target, classAxis } = manifest.loss;
-  let accuracy: string | undefined;
+  let hits: string | undefined;
   if (output !== undefined && target !== undefined && classAxis !== undefined) {
     const predicted = b.op("ArgMax", [output], { axis: classAxis, keepdims: 0 });
-    const right = b.equal(predicted, b.cast(target, DataType.INT64));
-    accuracy = b.reduce("ReduceMean", b.cast(right, DataType.FLOAT), undefined, false);
-    b.output(accuracy, SCALAR);
+    const right = b.cast(b.equal(predicted, b.cast(target, DataType.INT64)), DataType.INT64);
+    const counts = [b.reduceSum(right, undefined, false), b.op("Size", [right])];
+    hits = b.concat(
+      counts.map((count) => b.unsqueeze(count, [0])),
+      0,
+    );
+    b.output(hits, { elemType: DataType.INT64, shape: [2] });
   }
   finishGraph(graph);
-  return { model: modelAround(graph, program), ...(accuracy !== undefined && { accuracy }) };
+  return { model: modelAround(graph, program), ...(hits !== undefined && { hits }) };
 }
 
 /**
