@@ -46,15 +46,12 @@ function truncatedNormal({ slope, offset, low, high }: ClippedLinear): Continuou
   };
 }
 
-/** `scale` follows the box's width in standard deviations; the narrower the box, the slower its tilt changes with a. */
+/** The narrower the box, the slower its tilt changes with a. The base is free of f's kinks, which fall between nodes. */
 function boxLayout({ slope, offset, low, high }: ClippedLinear): TableLayout {
   const deviation = Math.sqrt(slope);
   const width = (high - low) / deviation;
   const shift = ((low + high) / 2 - offset) / slope;
-  if (width <= 2.5) return { scale: Math.max(2 / width, 1.75) / deviation, shift, spread: "both", base: "linear" };
-  // f's kinks lie at t = ±width/(2·scale) = ±½, k = ±⅓: on nodes only when columns is a multiple of 3.
-  const columns = 510 * Math.ceil(width / 6);
-  return { scale: width / deviation, shift, spread: "both", base: "activation", columns };
+  return { scale: Math.max(2 / width, 1.75) / deviation, shift, spread: "both", base: "linear" };
 }
 
 /** One bound: Relu moved and scaled. */

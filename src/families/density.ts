@@ -52,11 +52,16 @@ export function integrate(density: ContinuousDensity, a: number, points = 12): I
 /** Panels that each panel is cut into before the distribution function is interpolated. */
 const SUBPANELS = 6;
 
+export interface Distribution {
+  readonly logZ: number;
+  quantile(u: number): number;
+}
+
 /**
- * The quantile function at `a`, as a monotone cubic Hermite interpolant of y against the distribution function with the
- * exact slopes 1/p (Fritsch and Carlson's limiter): no root finding, errors in probability near 1e-8.
+ * The distribution at `a`: its quantile function is a monotone cubic Hermite interpolant of y against the distribution
+ * function with the exact slopes 1/p (Fritsch and Carlson's limiter). No root finding; errors in probability near 1e-8.
  */
-export function quantileFunction(density: ContinuousDensity, a: number): (u: number) => number {
+export function distributionAt(density: ContinuousDensity, a: number): Distribution {
   const coarse = panelEdges(density, a);
   const panels = (coarse.length - 1) * SUBPANELS;
   const edges = new Float64Array(panels + 1);
@@ -91,7 +96,7 @@ export function quantileFunction(density: ContinuousDensity, a: number): (u: num
   }
 
   let panel = 0;
-  return (u) => {
+  const quantile = (u: number) => {
     panel = locate(cumulative, u, panel);
     const start = edges[panel] as number;
     const width = (edges[panel + 1] as number) - start;
@@ -101,6 +106,7 @@ export function quantileFunction(density: ContinuousDensity, a: number): (u: num
     const slope1 = Math.min(mass / (heights[panel + 1] as number), 3 * width);
     return start + width * t * t * (3 - 2 * t) + slope0 * t * (1 - t) ** 2 - slope1 * t * t * (1 - t);
   };
+  return { logZ: Math.log(total), quantile };
 }
 
 /** The panel i with cumulative[i] ≤ u < cumulative[i + 1]; fast when u is in or just after the panel `hint`. */
@@ -122,7 +128,7 @@ function locate(cumulative: Float64Array, u: number, hint: number): number {
 /** A continuous family in plain TypeScript; integrals are kept for the last few hundred values of `a`. */
 export function scalarFamily(density: ContinuousDensity): ScalarFamily {
   const integrals = memoised((a: number) => integrate(density, a, 24));
-  const quantiles = memoised((a: number) => quantileFunction(density, a));
+  const distributions = memoised((a: number) => distributionAt(density, a));
   const [low, high] = density.support;
   return {
     support: density.support,
@@ -131,7 +137,7 @@ export function scalarFamily(density: ContinuousDensity): ScalarFamily {
       y < low || y > high ? Number.NEGATIVE_INFINITY : -density.divergence(y, a) - integrals(a).logZ,
     mean: (a) => density.activation(a) + integrals(a).bias,
     variance: (a) => integrals(a).variance,
-    quantile: (u, a) => quantiles(a)(u),
+    quantile: (u, a) => distributions(a).quantile(u),
   };
 }
 

@@ -9,9 +9,8 @@ import {
   bilinear,
   CELLS,
   centredNodes,
-  DEFAULT_COLUMNS,
-  momentColumns,
   momentTable,
+  type QuantileNodes,
   quantileNodes,
   supportBox,
   type TableLayout,
@@ -28,9 +27,9 @@ export interface TableFamilyOptions {
 
 type Cache = Map<string, Record<string, Float32Array<ArrayBuffer>>>;
 
-/** Tables by family and parameters: building one takes about 0.2 s. */
+/** Tables by family and parameters: building one takes about a tenth of a second. */
 const tables: Cache = new Map();
-const nodes = new Map<string, Float64Array>();
+const nodes = new Map<string, QuantileNodes>();
 
 export function tableFamily(options: TableFamilyOptions): Family {
   const parameters = options.parameters ?? {};
@@ -63,8 +62,7 @@ class TableEmitter {
 
   /** spread·T[k, r(u)], plus base − ŷ for the paper's score. */
   exactResidual(b: GraphBuilder, input: SampleInput): string {
-    const { layout, density } = this.options;
-    const columns = layout.columns ?? DEFAULT_COLUMNS;
+    const { columns, values } = this.nodes();
     const position = this.position(b, input.a);
     const u = input.random.uniform(b, b.shape(position.k));
 
@@ -74,10 +72,9 @@ class TableEmitter {
     const index = toIndex(b, b.add(b.mul(column.floor, b.f32(CELLS)), cell.floor));
 
     const centred = input.score === "centred";
-    const table = this.initializers(b, centred ? "centred" : "quantiles", () => {
-      const values = nodesOf(this.key, density, layout);
-      return { ...bilinear(centred ? centredNodes(values) : values) };
-    });
+    const table = this.initializers(b, centred ? "centred" : "quantiles", () => ({
+      ...bilinear(centred ? centredNodes(values) : values),
+    }));
     const look = (name: string) => b.op("GatherElements", [table[name] as string, index], { axis: 0 });
     const atColumn = b.add(look("value"), b.mul(look("stepR"), cell.fraction));
     const towardsNext = b.add(look("stepK"), b.mul(look("stepRK"), cell.fraction));
@@ -108,10 +105,12 @@ class TableEmitter {
   /** E[y] − base and Var[y], flat. */
   private lookUpMoments(b: GraphBuilder, input: Argument) {
     const { layout, density } = this.options;
+    // Twice the columns of the quantile table: a moment table is small, and linear in k is all that it is.
+    const columns = 2 * this.nodes().columns;
     const position = this.position(b, input.a);
-    const column = cellOf(b, position.k, momentColumns(layout));
+    const column = cellOf(b, position.k, columns);
     const index = toIndex(b, column.floor);
-    const table = this.initializers(b, "moments", () => ({ ...momentTable(density, layout) }));
+    const table = this.initializers(b, "moments", () => ({ ...momentTable(density, layout, columns) }));
     const look = (name: string) => b.op("GatherElements", [table[name] as string, index], { axis: 0 });
     const mean = b.add(look("mean"), b.mul(look("meanStep"), column.fraction));
     const variance = b.add(look("variance"), b.mul(look("varianceStep"), column.fraction));
@@ -140,7 +139,8 @@ class TableEmitter {
   }
 
   private base(b: GraphBuilder, input: Argument, k: string): string {
-    switch (this.options.layout.base) {
+    const { base, shift = 0 } = this.options.layout;
+    switch (base) {
       case "activation":
         return this.activation(b, input);
       case "linear": {
@@ -149,7 +149,7 @@ class TableEmitter {
         return b.reshape(centre === 0 ? scaled : b.add(scaled, b.f32(centre)), b.shape(input.a));
       }
       case "rectified":
-        return b.op("Relu", [input.a]);
+        return b.op("Relu", [shift === 0 ? input.a : b.sub(input.a, b.f32(shift))]);
       case "identity":
         return input.a;
     }
@@ -163,6 +163,15 @@ class TableEmitter {
 
   private activation(b: GraphBuilder, input: Argument): string {
     return input.activation ?? this.options.activation(b, input.a);
+  }
+
+  private nodes(): QuantileNodes {
+    let known = nodes.get(this.key);
+    if (!known) {
+      known = quantileNodes(this.key, this.options.density, this.options.layout);
+      nodes.set(this.key, known);
+    }
+    return known;
   }
 
   private initializers(b: GraphBuilder, kind: string, build: () => Record<string, Float32Array<ArrayBuffer>>) {
@@ -181,15 +190,6 @@ class TableEmitter {
       );
     });
   }
-}
-
-function nodesOf(key: string, density: ContinuousDensity, layout: TableLayout): Float64Array {
-  let values = nodes.get(key);
-  if (!values) {
-    values = quantileNodes(density, layout);
-    nodes.set(key, values);
-  }
-  return values;
 }
 
 /** Which of `count` cells over [−1, 1] holds x, as a float, and where in it. */

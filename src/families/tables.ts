@@ -6,7 +6,9 @@
  * does not fall off for large |a|. The nodes hold the L²(du) projection of the quantile function on the linear splines
  * rather than its values: the mean is then exact at the nodes.
  */
-import { type ContinuousDensity, integrate, quantileFunction } from "./density.js";
+
+import { FishyError } from "../errors.js";
+import { type ContinuousDensity, distributionAt, integrate } from "./density.js";
 import { gaussLegendre } from "./quadrature.js";
 
 /** How a family's table is laid out. */
@@ -16,13 +18,15 @@ export interface TableLayout {
   readonly shift?: number;
   /** The residual's scale as a function of k: 1 − |k|, 1 + min(k, 0), √(1 − |k|) or 1. */
   readonly spread: "both" | "below" | "root" | "none";
-  /** f(a); centre + halfWidth·k of a bounded support; max(a, 0); or a. A kink of f between nodes would blur. */
+  /** f(a); centre + halfWidth·k of a bounded support; max(a − shift, 0); or a. A kink of f between nodes would blur. */
   readonly base: "activation" | "linear" | "rectified" | "identity";
-  /** Cells in k. Default 256. */
-  readonly columns?: number;
 }
 
-export const DEFAULT_COLUMNS = 256;
+/** Cells in k to begin with, and at most. */
+const FEWEST_COLUMNS = 256;
+const MOST_COLUMNS = 2048;
+/** Columns are doubled until the draws at the middle of their cells are this exact in probability. */
+const TOLERANCE = 2e-4;
 /** Cells in r. */
 export const CELLS = 128;
 /** The outermost columns stand for |a| → ∞ and are computed this far inside their cell. */
@@ -53,7 +57,7 @@ function baseAt(density: ContinuousDensity, layout: TableLayout, a: number, k: n
       return centre + halfWidth * k;
     }
     case "rectified":
-      return Math.max(a, 0);
+      return Math.max(a - (layout.shift ?? 0), 0);
     case "identity":
       return a;
   }
@@ -78,6 +82,11 @@ function nodePositions(columns: number): Float64Array {
   );
 }
 
+/** The inverse of r(u): u = sin²θ with √u − √(1 − u) = √2 sin(θ − π/4) = 2r − 1. */
+function probabilityAt(r: number): number {
+  return Math.sin(Math.PI / 4 + Math.asin((2 * r - 1) / Math.SQRT2)) ** 2;
+}
+
 /** Quadrature in u for the projection: 8 points a cell, 24 in the two end cells, where the quantile function is steep. */
 const projection = (() => {
   const u: number[] = [];
@@ -87,11 +96,13 @@ const projection = (() => {
   for (let j = 0; j < CELLS; j++) {
     const { nodes, weights } = gaussLegendre(j === 0 || j === CELLS - 1 ? 24 : 8);
     for (let i = 0; i < nodes.length; i++) {
-      // u = sin²θ with √u − √(1 − u) = √2 sin(θ − π/4) = 2r − 1.
-      const g = (2 * (j + (nodes[i] as number))) / CELLS - 1;
-      const theta = Math.PI / 4 + Math.asin(g / Math.SQRT2);
-      u.push(Math.sin(theta) ** 2);
-      weight.push(((weights[i] as number) / CELLS) * Math.sin(2 * theta) * (Math.SQRT2 / Math.sqrt(1 - (g * g) / 2)));
+      const r = (j + (nodes[i] as number)) / CELLS;
+      const g = 2 * r - 1;
+      const p = probabilityAt(r);
+      // du/dr, with sin 2θ = 2√(u(1 − u)).
+      const slope = (2 * Math.sqrt(p * (1 - p)) * Math.SQRT2) / Math.sqrt(1 - (g * g) / 2);
+      u.push(p);
+      weight.push(((weights[i] as number) / CELLS) * slope);
       cell.push(j);
       fraction.push(nodes[i] as number);
     }
@@ -137,13 +148,33 @@ const hatMasses = (() => {
   return masses;
 })();
 
-/** Node values T[k, r], (columns + 1) × (CELLS + 1), row-major. */
-export function quantileNodes(density: ContinuousDensity, layout: TableLayout): Float64Array {
-  const columns = layout.columns ?? DEFAULT_COLUMNS;
+export interface QuantileNodes {
+  /** Cells in k. */
+  readonly columns: number;
+  /** T[k, r], (columns + 1) × (CELLS + 1), row-major. */
+  readonly values: Float64Array;
+}
+
+/**
+ * The table of a family, with as many columns as it needs.
+ *
+ * @throws FishyError when not even the largest table is exact enough
+ */
+export function quantileNodes(name: string, density: ContinuousDensity, layout: TableLayout): QuantileNodes {
+  for (let columns = FEWEST_COLUMNS; columns <= MOST_COLUMNS; columns *= 2) {
+    const nodes = { columns, values: nodeValues(density, layout, columns) };
+    if (errorBetweenNodes(density, layout, nodes) < TOLERANCE) return nodes;
+  }
+  throw new FishyError(
+    `The family ${name} changes too fast to be sampled from a table. Sample at another boundary, or choose its parameters nearer to 1.`,
+  );
+}
+
+function nodeValues(density: ContinuousDensity, layout: TableLayout, columns: number): Float64Array {
   const table = new Float64Array((columns + 1) * (CELLS + 1));
   for (const [i, k] of nodePositions(columns).entries()) {
     const { a, base, spread } = columnAt(density, layout, k);
-    const quantile = quantileFunction(density, a);
+    const { quantile } = distributionAt(density, a);
     const row = table.subarray(i * (CELLS + 1), (i + 1) * (CELLS + 1));
     for (let n = 0; n < projection.u.length; n++) {
       const j = projection.cell[n] as number;
@@ -155,6 +186,27 @@ export function quantileNodes(density: ContinuousDensity, layout: TableLayout): 
     project(row);
   }
   return table;
+}
+
+/** The largest error in probability found at the middles of every fourth cell in k and every eighth in r. */
+function errorBetweenNodes(
+  density: ContinuousDensity,
+  layout: TableLayout,
+  { columns, values }: QuantileNodes,
+): number {
+  let worst = 0;
+  for (let i = 1; i < columns; i += 4) {
+    const { a, base, spread } = columnAt(density, layout, -1 + (2 * i + 1) / columns);
+    const { quantile, logZ } = distributionAt(density, a);
+    for (let j = 4; j < CELLS; j += 8) {
+      const at = i * (CELLS + 1) + j;
+      const corners = [at, at + 1, at + CELLS + 1, at + CELLS + 2].map((n) => values[n] as number);
+      const drawn = base + (spread * corners.reduce((sum, value) => sum + value, 0)) / 4;
+      const y = quantile(probabilityAt((j + 0.5) / CELLS));
+      worst = Math.max(worst, Math.abs(drawn - y) * Math.exp(-density.divergence(y, a) - logZ));
+    }
+  }
+  return worst;
 }
 
 /** The same table with every column's mean over u taken off: draws of y − E[y] without a base. */
@@ -205,13 +257,7 @@ export interface MomentTable {
   readonly varianceStep: Float32Array<ArrayBuffer>;
 }
 
-/** Twice the columns of the quantile table: a moment table is small and its error is all that a moment has. */
-export function momentColumns(layout: TableLayout): number {
-  return 2 * (layout.columns ?? DEFAULT_COLUMNS);
-}
-
-export function momentTable(density: ContinuousDensity, layout: TableLayout): MomentTable {
-  const columns = momentColumns(layout);
+export function momentTable(density: ContinuousDensity, layout: TableLayout, columns: number): MomentTable {
   const make = () => new Float32Array(columns);
   const table = { mean: make(), meanStep: make(), variance: make(), varianceStep: make() };
   let last: { mean: number; variance: number } | undefined;

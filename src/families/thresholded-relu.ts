@@ -18,7 +18,7 @@ export function thresholdedRelu(alpha = 1): Family {
         (a) => (a > alpha ? (a * a - alpha * alpha) / 2 : 0),
       ),
     },
-    layout: { scale: 2, spread: "below", base: "rectified" },
+    layout: { scale: 2, shift: alpha, spread: "below", base: "rectified" },
     activation: (b, a) => b.op("ThresholdedRelu", [a], { alpha: float(alpha) }),
   });
 }
