@@ -25,7 +25,9 @@ export function rewriteCommand(): Command {
     const { rows, total } = compareOperators(source.proto, program.model);
     if (flags.json) {
       const operators = Object.fromEntries(rows.map(({ operator, before, after }) => [operator, { before, after }]));
-      process.stdout.write(`${JSON.stringify({ output: flags.output, manifest: program.manifest, operators }, null, 2)}\n`);
+      process.stdout.write(
+        `${JSON.stringify({ output: flags.output, manifest: program.manifest, operators }, null, 2)}\n`,
+      );
       return;
     }
     process.stdout.write(

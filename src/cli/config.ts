@@ -1,0 +1,93 @@
+/** Configuration files of `fishy train`: the options in JSON or YAML. Flags win over them. */
+import { readFileSync } from "node:fs";
+import { dirname, isAbsolute, resolve } from "node:path";
+import { parse } from "yaml";
+import { z } from "zod";
+import { FishyError, messageOf, UsageError } from "../errors.js";
+import { LOSS_NAMES } from "../losses/loss.js";
+import { parseOptions } from "../optimizers/options.js";
+
+/** Everything that says how a source model becomes a program, as a file writes it. */
+const modelConfig = z.strictObject({
+  loss: z.enum(LOSS_NAMES).optional(),
+  lossOutput: z.string().optional(),
+  targetInput: z.string().optional(),
+  classAxis: z.number().int().optional(),
+  sections: z.string().optional(),
+  score: z.enum(["paper", "centred"]).optional(),
+  draw: z.enum(["exact", "two-point"]).optional(),
+  freeze: z.array(z.string()).optional(),
+});
+
+/** `rewrite` holds the options of `fishy rewrite`, `optimizer` a name or a name and options; the rest are run options. */
+const trainConfig = z.looseObject({
+  model: z.string().optional(),
+  out: z.string().optional(),
+  rewrite: modelConfig.optional(),
+  optimizer: z.union([z.string(), z.looseObject({ name: z.string() })]).optional(),
+  data: z.union([z.string(), z.array(z.string())]).optional(),
+});
+
+export type TrainConfig = z.output<typeof trainConfig>;
+
+/**
+ * Reads a configuration file; relative paths in it are relative to its folder.
+ * @throws FishyError when it cannot be read or parsed; UsageError for options that are wrong.
+ */
+export function readConfig(path: string): TrainConfig {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw new FishyError(`The configuration ${path} cannot be read: ${messageOf(error)}.`);
+  }
+  let value: unknown;
+  try {
+    // JSON is YAML.
+    value = parse(text);
+  } catch (error) {
+    throw new FishyError(`The configuration ${path} is neither JSON nor YAML: ${messageOf(error)}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new UsageError(`The configuration ${path} must hold options by name, such as 'optimizer: fishy'.`);
+  }
+  const config = parseOptions(trainConfig, value, path);
+  const located = (source: string) => {
+    const [, name = "", file = source] = /^([\w.-]+=)?(.+)$/.exec(source) ?? [];
+    return `${name}${isAbsolute(file) ? file : resolve(dirname(path), file)}`;
+  };
+  const { model, data } = config;
+  return {
+    ...config,
+    ...(model !== undefined && { model: located(model) }),
+    ...(data !== undefined && { data: (typeof data === "string" ? [data] : data).map(located) }),
+  };
+}
+
+/** `--option shampoo.x=1` flags as nested options; values are JSON where they can be, text otherwise. */
+export function parseAssignments(assignments: readonly string[]): Record<string, unknown> {
+  const options: Record<string, unknown> = {};
+  for (const assignment of assignments) {
+    const at = assignment.indexOf("=");
+    if (at < 1) throw new UsageError(`--option '${assignment}' must be NAME=VALUE, such as beta2=0.99.`);
+    const path = assignment.slice(0, at).split(".");
+    const last = path.pop() as string;
+    let target = options;
+    for (const key of path) {
+      const inner = (target[key] ?? {}) as Record<string, unknown>;
+      target[key] = inner;
+      target = inner;
+    }
+    target[last] = parseValue(assignment.slice(at + 1));
+  }
+  return options;
+}
+
+function parseValue(text: string): unknown {
+  if (text === "Infinity" || text === "infinity") return Number.POSITIVE_INFINITY;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,171 @@
+/** `fishy train MODEL --data … --optimizer …`: trains a source model or a training program. */
+import { basename, extname, join } from "node:path";
+import { Command, Option } from "commander";
+import { UsageError } from "../errors.js";
+import { OPTIMIZER_NAMES, type OptimizerOptions } from "../optimizers/registry.js";
+import type { RewriteOptions } from "../rewrite/rewrite.js";
+import { Progress } from "../training/progress.js";
+import { resume, type TrainOptions, type TrainResult, train } from "../training/train.js";
+import { parseAssignments, readConfig, type TrainConfig } from "./config.js";
+import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOptionsOf } from "./model-options.js";
+import { formatTable } from "./table.js";
+
+interface TrainFlags extends ModelFlags {
+  config?: string;
+  data?: string[];
+  optimizer?: string;
+  lr?: number;
+  weightDecay?: number;
+  option?: string[];
+  batchSize?: number;
+  epochs?: number;
+  steps?: number;
+  seed?: number;
+  out?: string;
+  heldOut?: string[];
+  input?: string[];
+  scale?: string;
+  shuffle: boolean;
+  evaluateEvery?: number;
+  checkpointEvery?: number;
+  threads?: number;
+  resume?: string;
+  quiet?: boolean;
+  json?: boolean;
+}
+
+/** The run was stopped by Ctrl-C and saved. */
+const EXIT_INTERRUPTED = 130;
+
+export function trainCommand(): Command {
+  const command = new Command("train")
+    .description("train a model, or a training program made by fishy rewrite")
+    .argument("[model]", "an ONNX model or a training program; or given by --config")
+    .option("--config <file>", "options from a JSON or YAML file; flags win")
+    .option("--data <paths...>", "dataset files or folders, each PATH or NAME=PATH (IDX, NumPy, safetensors)")
+    .addOption(new Option("--optimizer <name>", "how to train").choices([...OPTIMIZER_NAMES]))
+    .option("--lr <rate>", "learning rate", parseNumber)
+    .option("--weight-decay <rate>", "weight decay", parseNumber)
+    .option("-O, --option <assignments...>", "any other option of the optimizer: NAME=VALUE, nested with dots")
+    .option("--batch-size <n>", "examples in a step; default 128", parseInteger)
+    .option("--epochs <n>", "passes over the data; default 10", parseNumber)
+    .option("--steps <n>", "steps, instead of epochs", parseInteger)
+    .option("--seed <n>", "seeds the order of the data and the sampling; default 0", parseInteger)
+    .option("--out <dir>", "folder of the run; default runs/MODEL-OPTIMIZER-TIME")
+    .option("--held-out <what...>", "a fraction, a number of examples, or files: evaluated, not trained on")
+    .option("--input <mappings...>", "program input by dataset column: INPUT=COLUMN")
+    .option("--scale <how>", "integers to floats: auto divides bytes by 255, none, or a factor")
+    .option("--no-shuffle", "keep the order of the data")
+    .option("--evaluate-every <n>", "steps between evaluations of what is held out; default one epoch", parseInteger)
+    .option("--checkpoint-every <n>", "steps between checkpoints; default only at the end", parseInteger)
+    .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger)
+    .option("--resume <dir>", "go on with the run in this folder, bit for bit as if it had never stopped")
+    .option("-q, --quiet", "no progress")
+    .option("--json", "print the result as one line of JSON");
+  return addModelOptions(command).action(async (model: string | undefined, flags: TrainFlags) => {
+    const progress = flags.quiet ? undefined : new Progress();
+    const follow = { handleSignals: true, ...progress?.hooks };
+    let result: TrainResult;
+    try {
+      result = flags.resume
+        ? await resume(flags.resume, follow)
+        : await train({ ...optionsOf(model, flags), ...follow });
+    } finally {
+      progress?.finish();
+    }
+    process.stdout.write(`${flags.json ? JSON.stringify(summaryOf(result)) : formatResult(result)}\n`);
+    if (result.outcome === "interrupted") process.exitCode = EXIT_INTERRUPTED;
+  });
+}
+
+function optionsOf(model: string | undefined, flags: TrainFlags): TrainOptions {
+  const config: TrainConfig = flags.config ? readConfig(flags.config) : {};
+  const { model: configModel, out, rewrite, optimizer, data, ...run } = config;
+  const path = model ?? configModel;
+  if (path === undefined) throw new UsageError("No model is given: fishy train MODEL, or 'model' in --config.");
+  const paths = flags.data ?? data;
+  if (paths === undefined) throw new UsageError("No data is given: --data FILE…, or 'data' in --config.");
+  const optimizerOptions = optimizerOf(optimizer, flags);
+  if (flags.steps !== undefined) delete run.epochs;
+  if (flags.epochs !== undefined) delete run.steps;
+  return {
+    ...run,
+    ...runFlags(flags),
+    model: path,
+    data: paths as string[],
+    optimizer: optimizerOptions,
+    rewrite: { ...(rewrite && rewriteOptionsOf(rewrite as ModelFlags)), ...rewriteOptionsOf(flags) } as RewriteOptions,
+    outDir: flags.out ?? out ?? defaultFolder(path, optimizerOptions.name),
+  };
+}
+
+function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags): OptimizerOptions {
+  const base = typeof config === "string" ? { name: config } : config;
+  const name = flags.optimizer ?? base?.name;
+  if (name === undefined) {
+    throw new UsageError(
+      `No optimizer is given: --optimizer ${OPTIMIZER_NAMES.join("|")}, or 'optimizer' in --config.`,
+    );
+  }
+  return {
+    // Options in the file are for the optimizer that the file names.
+    ...(base?.name === name && base),
+    ...parseAssignments(flags.option ?? []),
+    ...(flags.lr !== undefined && { learningRate: flags.lr }),
+    ...(flags.weightDecay !== undefined && { weightDecay: flags.weightDecay }),
+    name,
+  } as OptimizerOptions;
+}
+
+function runFlags(flags: TrainFlags): Partial<TrainOptions> {
+  const { batchSize, epochs, steps, seed, heldOut, input, scale, evaluateEvery, checkpointEvery, threads } = flags;
+  const given = { batchSize, epochs, steps, seed, evaluateEvery, checkpointEvery, threads };
+  return {
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    ...(heldOut && { heldOut: heldOutOf(heldOut) }),
+    ...(input && { inputs: mappingsOf(input) }),
+    ...(scale !== undefined && { scale: Number.isFinite(Number(scale)) ? Number(scale) : (scale as "auto" | "none") }),
+    ...(!flags.shuffle && { shuffle: false }),
+  };
+}
+
+function heldOutOf(values: readonly string[]): number | string[] {
+  const [only] = values;
+  const number = values.length === 1 ? Number(only) : Number.NaN;
+  return Number.isFinite(number) ? number : [...values];
+}
+
+function mappingsOf(mappings: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    mappings.map((mapping) => {
+      const at = mapping.indexOf("=");
+      if (at < 1) throw new UsageError(`--input '${mapping}' must be INPUT=COLUMN.`);
+      return [mapping.slice(0, at), mapping.slice(at + 1)];
+    }),
+  );
+}
+
+function defaultFolder(model: string, optimizer: string): string {
+  const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
+  return join("runs", `${basename(model, extname(model))}-${optimizer}-${time}`);
+}
+
+/** What a program reads: everything but the tensors. */
+function summaryOf({ state: _state, losses: _losses, ...summary }: TrainResult): Omit<TrainResult, "state" | "losses"> {
+  return summary;
+}
+
+function formatResult(result: TrainResult): string {
+  const { train: fit, heldOut } = result;
+  const percent = (accuracy: number | undefined) => (accuracy === undefined ? "" : `${(100 * accuracy).toFixed(2)} %`);
+  const rows = [
+    ...(fit ? [["training", fit.loss.toPrecision(6), percent(fit.accuracy)]] : []),
+    ...(heldOut ? [["held out", heldOut.loss.toPrecision(6), percent(heldOut.accuracy)]] : []),
+  ];
+  return [
+    `${result.outcome === "completed" ? "Trained" : "Stopped after"} ${result.steps} steps in ${result.seconds.toFixed(1)} s (${(1000 * result.medianSecondsPerStep).toFixed(1)} ms a step)`,
+    ...(rows.length > 0 ? [formatTable(["examples", "loss", "accuracy"], rows)] : []),
+    ...(result.modelFile ? [`Model: ${result.modelFile}`] : []),
+    ...(result.directory ? [`Run: ${result.directory}`] : []),
+  ].join("\n");
+}
