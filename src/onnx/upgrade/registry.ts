@@ -1,11 +1,24 @@
 /** All rules of the opset conversion. An operator without one means the same in every opset that it is in. */
 import { axesToInput13, axesToInput18, splitOutputs, splitToInput } from "./axes.js";
 import { clipBounds, padAmounts, sliceBounds, topKCount } from "./bounds.js";
+import { lowerGelu, lowerSwish } from "./lower-activations.js";
+import { lowerAttention, lowerRotaryEmbedding } from "./lower-attention.js";
+import {
+  lowerAveragePool,
+  lowerCast,
+  lowerConstant,
+  lowerDft,
+  lowerGridSample,
+  lowerPad,
+  lowerQuantization,
+  lowerResize,
+} from "./lower-attributes.js";
+import { lowerGroupNormalization, lowerRmsNormalization } from "./lower-normalization.js";
 import { roiAlign, scatter } from "./renamed.js";
 import { resize10, resize13, upsample } from "./resize.js";
 import type { OpsetRule } from "./rule.js";
 import { softmaxAxis } from "./softmax.js";
-import { batchNormalizationMode, dropoutMask, dropoutRatio } from "./training.js";
+import { batchNormalizationMode, dropoutRatio } from "./training.js";
 
 /** From opsets before the program's. */
 export const UPGRADES: readonly OpsetRule[] = [
@@ -13,7 +26,6 @@ export const UPGRADES: readonly OpsetRule[] = [
   axesToInput18,
   batchNormalizationMode,
   clipBounds,
-  dropoutMask,
   dropoutRatio,
   padAmounts,
   resize10,
@@ -29,7 +41,22 @@ export const UPGRADES: readonly OpsetRule[] = [
 ];
 
 /** From opsets after the program's. */
-export const LOWERINGS: readonly OpsetRule[] = [];
+export const LOWERINGS: readonly OpsetRule[] = [
+  lowerAttention,
+  lowerAveragePool,
+  lowerCast,
+  lowerConstant,
+  lowerDft,
+  lowerGelu,
+  lowerGridSample,
+  lowerGroupNormalization,
+  lowerPad,
+  lowerQuantization,
+  lowerResize,
+  lowerRmsNormalization,
+  lowerRotaryEmbedding,
+  lowerSwish,
+];
 
 /** Operators of the default domain that opsets after the program's added, and the opset that did. */
 export const NEWER_OPERATORS: Readonly<Record<string, number>> = {

@@ -4,10 +4,10 @@ import { withFields } from "../codec.js";
 import { dimsOf, elementCount, numbersOf } from "../tensor.js";
 import { CannotConvert, type ConversionContext, type OpsetRule } from "./rule.js";
 
-/** Upsample only enlarges; Resize of opset 10 is the same operator for both directions. */
+/** Upsample only enlarges; it gave way to Resize. */
 export const upsample: OpsetRule = {
   operators: ["Upsample"],
-  since: 10,
+  since: 11,
   convert: (node, { g }) => {
     g.node("Resize", [node.input[0] as string, "", node.input[1] as string], {
       outputs: node.output,

@@ -3,33 +3,26 @@ import { attributesFrom, floatOf } from "../attributes.js";
 import { withFields } from "../codec.js";
 import { CannotConvert, type OpsetRule } from "./rule.js";
 
-/** Until opset 9 Dropout's mask has the type of its data. */
-export const dropoutMask: OpsetRule = {
-  operators: ["Dropout"],
-  since: 10,
-  needsTypes: true,
-  convert: (node, context) => {
-    const [y = "", mask = ""] = node.output;
-    if (!mask || !context.isUsed(mask)) return withFields(node, { output: [y] });
-    const type = context.typeOf(mask);
-    if (!type) throw new CannotConvert("has a mask of unknown type; export with opset 12 or newer");
-    const { g } = context;
-    const bits = g.unique(`${mask}_bits`);
-    g.graph.node.push(withFields(node, { output: [y, bits] }));
-    g.node("Cast", [bits], { outputs: [mask], attributes: { to: type.elemType } });
-    return undefined;
-  },
-};
-
-/** The ratio became an input; without `training_mode` Dropout still passes its data through. */
+/**
+ * The ratio became an input; without `training_mode` Dropout still passes its data through. What its mask holds then
+ * was open until opset 11.
+ */
 export const dropoutRatio: OpsetRule = {
   operators: ["Dropout"],
   since: 12,
-  convert: (node, { g }) =>
-    withFields(node, {
+  convert: (node, { g, isUsed }) => {
+    const [y = "", mask = ""] = node.output;
+    if (mask && isUsed(mask)) {
+      throw new CannotConvert(
+        `gives its mask '${mask}' away, which has no defined value before opset 12; export with opset 12 or newer`,
+      );
+    }
+    return withFields(node, {
       input: [node.input[0] as string, g.f32(floatOf(node, "ratio", 0.5))],
+      output: [y],
       attribute: [],
-    }),
+    });
+  },
 };
 
 /**

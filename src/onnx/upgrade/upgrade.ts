@@ -122,7 +122,8 @@ function newElementTypes(model: ModelProto): string[] {
 
 class Converter {
   private readonly builder: GraphBuilder;
-  private readonly index: GraphIndex;
+  /** The graphs that are open, the main one first. */
+  private readonly scopes: GraphIndex[] = [];
   private readonly used = new Set<string>();
 
   constructor(
@@ -132,7 +133,6 @@ class Converter {
     private readonly problems: string[],
   ) {
     this.builder = new GraphBuilder(emptyGraph("conversion"), { names: allNames(model.graph), counters: new Map() });
-    this.index = new GraphIndex(model.graph);
     this.collectUses(model.graph);
   }
 
@@ -151,12 +151,10 @@ class Converter {
   }
 
   convertGraph(graph: GraphProto): GraphProto {
-    return withFields(graph, {
-      node: graph.node.flatMap((node) => {
-        const opset = this.opsetOfNode(node);
-        return this.convertNode(this.convertSubgraphs(node), opset);
-      }),
-    });
+    this.scopes.push(new GraphIndex(graph));
+    const node = graph.node.flatMap((old) => this.convertNode(this.convertSubgraphs(old), this.opsetOfNode(old)));
+    this.scopes.pop();
+    return withFields(graph, { node });
   }
 
   private convertSubgraphs(node: NodeProto): NodeProto {
@@ -185,7 +183,7 @@ class Converter {
     const context: ConversionContext = {
       g: builder,
       typeOf: (name) => this.types.get(name),
-      constant: (name) => this.index.constant(name),
+      constant: (name) => this.constant(name),
       isUsed: (name) => this.used.has(name),
     };
     try {
@@ -199,6 +197,14 @@ class Converter {
       this.problems.push(`${labelOf(node)} ${error.message}`);
       return [];
     }
+  }
+
+  private constant(name: string): TensorProto | undefined {
+    for (let i = this.scopes.length - 1; i >= 0; i--) {
+      const tensor = this.scopes[i]?.constant(name);
+      if (tensor) return tensor;
+    }
+    return undefined;
   }
 
   private checkKnown(node: NodeProto, opset: number): void {
