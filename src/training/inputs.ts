@@ -30,14 +30,15 @@ export function wantedInputs(program: TrainingProgram): WantedInput[] {
       const name = info.name ?? "";
       const type = declaredType(info);
       if (!type) throw new FishyError(`The input '${name}' of the program is no tensor; fishy cannot feed it.`);
-      const isTarget = name === manifest.loss.target;
+      const isLossTarget = name === manifest.loss.target;
       const { classes } = manifest.loss;
       return {
         name,
         type: type.elemType as DataType,
         shape: type.shape,
-        isTarget,
-        ...(isTarget && classes !== undefined && { classes }),
+        // An autoencoder's input is its own target, and wants the examples, not the labels.
+        isTarget: isLossTarget && !manifest.inputs.includes(name),
+        ...(isLossTarget && classes !== undefined && { classes }),
       };
     });
 }
