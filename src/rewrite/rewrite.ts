@@ -13,7 +13,7 @@ import { prune } from "../onnx/graph.js";
 import { DataType, type GraphProto, type ModelProto, type TensorProto } from "../onnx/proto.js";
 import { dimsOf } from "../onnx/tensor.js";
 import { tensorType } from "../onnx/types.js";
-import { planSections, type SectionPlan } from "../sections/plan.js";
+import { cutIntoSections, type SectionPlan } from "../sections/plan.js";
 import type { SectionSpec } from "../sections/spec.js";
 import type { LossChoice, ResolvedLoss } from "./loss-target.js";
 import {
@@ -38,6 +38,8 @@ export interface RewriteOptions extends LossChoice, ParameterOptions {
   readonly draw?: Draw;
 }
 
+const DEFAULT_SECTIONS: SectionSpec = { kind: "per-layer" };
+
 /**
  * Rewrites a source model into a training program. The source is not changed.
  * @throws FishyError for a loss that does not fit, an unknown boundary, an operator without gradient, frozen everything.
@@ -46,7 +48,15 @@ export async function rewrite(source: ModelProto, options: RewriteOptions = {}):
   return emitProgram(await prepare(source, options), options);
 }
 
-/** The sections that `rewrite` would make. */
+/**
+ * The boundaries and sections that `rewrite` would make with the same options.
+ * @throws FishyError as `rewrite` does.
+ */
+export async function planSections(source: ModelProto, options: RewriteOptions = {}): Promise<SectionPlan> {
+  return sectionsOf(await prepare(source, options), options.sections ?? DEFAULT_SECTIONS);
+}
+
+/** The same for a prepared model. */
 export function sectionsOf(prepared: PreparedModel, spec: SectionSpec): SectionPlan {
   if (spec.kind === "none") return { boundaries: [], sections: [] };
   if (!prepared.loss) throw new Error("the model was prepared without a loss");
@@ -56,7 +66,7 @@ export function sectionsOf(prepared: PreparedModel, spec: SectionSpec): SectionP
         "Export the model without its loss and use --loss, or use --sections none (no sampling).",
     );
   }
-  return planSections({
+  return cutIntoSections({
     graph: prepared.model.graph,
     types: prepared.types,
     parameters: prepared.parameters.trainable.map((tensor) => tensor.name ?? ""),
@@ -74,7 +84,7 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
   const { graph } = model;
   const score = options.score ?? "paper";
   const draw = options.draw ?? "exact";
-  const plan = sectionsOf(prepared, options.sections ?? { kind: "per-layer" });
+  const plan = sectionsOf(prepared, options.sections ?? DEFAULT_SECTIONS);
   const forward: GraphProto = { ...graph, node: [...graph.node] };
   const b = new GraphBuilder(graph);
   const batchSize = b.scope("batch_size", () => emitBatchSize(b, prepared));

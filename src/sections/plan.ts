@@ -66,7 +66,7 @@ export function boundaryLayers(layers: readonly Layer[], output: PlanOptions["ou
  * exactly one.
  * @throws FishyError for an unknown boundary name.
  */
-export function planSections(options: PlanOptions): SectionPlan {
+export function cutIntoSections(options: PlanOptions): SectionPlan {
   const candidates = boundaryLayers(options.layers, options.output);
   checkNames(options.spec, candidates);
   const boundaries = chooseBoundaries(options.spec, candidates).map(

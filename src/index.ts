@@ -1,0 +1,29 @@
+/**
+ * fishy: second-order training for ONNX models.
+ *
+ * `loadModel` → `rewrite` (with `planSections` to look first) → `train`; `createOptimizer` for the optimizers alone,
+ * `exportModel` for the trained model.
+ *
+ * @packageDocumentation
+ */
+// Set before the runtime loads: official builds of ONNX Runtime upload usage data otherwise.
+process.env.ORT_DISABLE_TELEMETRY ??= "1";
+
+export type { Dataset } from "./data/dataset.js";
+export { loadDataset } from "./data/load.js";
+export { FishyError, UsageError } from "./errors.js";
+export type { Draw, Family, Moments, ScalarFamily, Score } from "./families/family.js";
+export { familyByName } from "./families/registry.js";
+export { LOSS_NAMES, type LossName } from "./losses/loss.js";
+export { loadModel, type OnnxModel, type SaveOptions, saveModel } from "./onnx/model-file.js";
+export type { ModelProto } from "./onnx/proto.js";
+export type { Optimizer, ParameterSpec } from "./optimizers/optimizer.js";
+export { createOptimizer, OPTIMIZER_NAMES, type OptimizerName, type OptimizerOptions } from "./optimizers/registry.js";
+export { inspectModel, type ModelDescription } from "./rewrite/inspect.js";
+export type { Manifest, TrainingProgram } from "./rewrite/manifest.js";
+export { planSections, type RewriteOptions, rewrite } from "./rewrite/rewrite.js";
+export type { SectionPlan } from "./sections/plan.js";
+export { parseSections, type SectionSpec } from "./sections/spec.js";
+export { exportModel } from "./training/export.js";
+export { Progress } from "./training/progress.js";
+export { resume, type TrainOptions, type TrainResult, train } from "./training/train.js";
