@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -52,6 +53,7 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: 
   const target = join(folder, `checkpoint-${checkpoint.position.step}`);
   const temporary = join(folder, `.${basename(target)}.${process.pid}.tmp`);
   try {
+    mkdirSync(folder, { recursive: true });
     rmSync(temporary, { recursive: true, force: true });
     mkdirSync(temporary, { recursive: true });
     const files: Record<string, { bytes: number; sha256: string }> = {};
@@ -68,7 +70,7 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: 
     renameSync(temporary, target);
     syncFolder(folder);
   } catch (error) {
-    rmSync(temporary, { recursive: true, force: true });
+    if (existsSync(temporary)) rmSync(temporary, { recursive: true, force: true });
     throw new FishyError(
       `The checkpoint ${target} cannot be written: ${messageOf(error)}. The run's earlier checkpoints are whole.`,
     );

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { UsageError } from "../errors.js";
 import { number, option, parseOptions } from "../optimizers/options.js";
+import type { OptimizerOptions } from "../optimizers/registry.js";
 
 const count = number({ min: 1, integer: true });
 const text = z.string({ error: "must be a text" });
@@ -21,7 +22,7 @@ export const runOptions = z.strictObject({
     .union([z.literal("auto"), z.literal("none"), number()], { error: "must be auto, none or a number" })
     .default("auto")
     .describe("How integers become floats: auto divides bytes by 255."),
-  optimizer: z.unknown().describe("The optimizer: its name and its own options."),
+  optimizer: z.custom<OptimizerOptions>().optional().describe("The optimizer: its name and its own options."),
   steps: count.optional().describe("Steps to train."),
   epochs: number({ min: 0, openMin: true }).optional().describe("Epochs to train, instead of steps."),
   batchSize: count.optional().describe("Examples in a step; default 128, or what the model is fixed to."),

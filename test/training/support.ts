@@ -8,8 +8,11 @@ import { Random } from "../../src/data/random.js";
 import { counterRandom } from "../../src/families/random.js";
 import { emptyGraph, GraphBuilder } from "../../src/onnx/builder.js";
 import { DataType } from "../../src/onnx/proto.js";
+import type { TensorData } from "../../src/onnx/tensor.js";
+import type { Optimizer, ParameterSpec } from "../../src/optimizers/optimizer.js";
 import type { Manifest, TrainingProgram } from "../../src/rewrite/manifest.js";
 import { writeManifest } from "../../src/rewrite/manifest.js";
+import type { TrainingState } from "../../src/training/state.js";
 import { modelOf } from "../support/run.js";
 import { GRAPHS } from "../support/shared.js";
 
@@ -117,4 +120,91 @@ export function clusters(examples: number, inputs: number, classes: number): Dat
     columnOf("x", DataType.FLOAT, [examples, inputs], x),
     columnOf("labels", DataType.INT64, [examples], labels),
   ]);
+}
+
+/**
+ * An optimizer whose numbers can be told beforehand: statistics count up, the root is 10·statistics + step, the
+ * parameter `b` goes down by the root. Statistics run at even steps, roots at multiples of four. Statistics add the mean
+ * of the statistics gradient times zero, so that its gradient is read.
+ */
+export function countingOptimizer(
+  parameters: readonly ParameterSpec[],
+  statisticsSource: "gradient" | "sampled" = "gradient",
+): Optimizer {
+  const scalar = (name: string) => ({ name, type: DataType.FLOAT, dims: [1], init: () => new Float32Array(1) });
+  return {
+    name: "counting",
+    parameters,
+    state: [scalar("statistics"), scalar("root")],
+    statisticsSource,
+    blocks: new Map([["roots", ["first", "second"]]]),
+    hyperparameters: (step) => ({ step, learning_rate: 1 / step }),
+    schedule: (step) => ({ statistics: step % 2 === 0, roots: step % 4 === 0 }),
+    emitStatistics(b, values) {
+      const gradient = b.reduceSum(values.statisticsGradient((parameters[0] as ParameterSpec).name), undefined, false);
+      const next = b.add(values.state("statistics"), b.add(b.f32([1]), b.mul(gradient, b.f32(0))));
+      return { parameters: new Map(), state: new Map([["statistics", next]]) };
+    },
+    emitRoots(b, values) {
+      const root = b.add(b.mul(values.state("statistics"), b.f32(10)), values.hyperparameter("step"));
+      return {
+        parameters: new Map(),
+        state: new Map([["root", root]]),
+        metrics: new Map([["root", b.squeeze(root, [0])]]),
+        blockMetrics: new Map([["roots", b.concat([root, b.add(root, b.f32(1))], 0)]]),
+      };
+    },
+    emitUpdate: (b, values) => ({
+      parameters: new Map([["b", b.sub(values.parameter("b"), values.state("root"))]]),
+      state: new Map(),
+    }),
+  };
+}
+
+/**
+ * Gradient descent along the mean of past sampled gradients: what it does depends on the seeds of all steps, and its
+ * state matters, so that a resumed run that forgets anything differs.
+ */
+export function samplingOptimizer(parameters: readonly ParameterSpec[]): Optimizer {
+  return {
+    name: "sampling",
+    parameters,
+    state: parameters.map(({ name, dims }) => ({
+      name: `${name}/mean`,
+      type: DataType.FLOAT,
+      dims,
+      init: () => new Float32Array(dims.reduce((product, dim) => product * dim, 1)),
+    })),
+    statisticsSource: "sampled",
+    hyperparameters: (step) => ({ step, learning_rate: 0.5 / Math.sqrt(step) }),
+    schedule: (step) => ({ statistics: step % 2 === 1, roots: false }),
+    emitStatistics(b, values) {
+      const mean = (name: string) => {
+        const old = b.mul(values.state(`${name}/mean`), b.f32(0.8));
+        return b.add(old, b.mul(values.statisticsGradient(name), b.f32(0.2)));
+      };
+      return { parameters: new Map(), state: new Map(parameters.map(({ name }) => [`${name}/mean`, mean(name)])) };
+    },
+    emitUpdate: (b, values) => ({
+      parameters: new Map(
+        parameters.map(({ name }) => {
+          const step = b.mul(values.state(`${name}/mean`), values.hyperparameter("learning_rate"));
+          return [name, b.sub(values.parameter(name), step)];
+        }),
+      ),
+      state: new Map(),
+    }),
+  };
+}
+
+/** Names of the tensors that are not equal bit for bit. */
+export function differingTensors(a: TrainingState, b: TrainingState): string[] {
+  return (["model", "optimizer"] as const).flatMap((part) =>
+    [...new Set([...a[part].keys(), ...b[part].keys()])].filter((name) => {
+      const [x, y] = [a[part].get(name)?.data, b[part].get(name)?.data];
+      if (!x || !y) return true;
+      const bytes = (data: TensorData) => Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+      return !bytes(x).equals(bytes(y));
+    }),
+  );
 }

@@ -1,0 +1,40 @@
+import { expect, test } from "vitest";
+import { loadDataset } from "../../src/data/load.js";
+import { parseRunOptions } from "../../src/training/options.js";
+import { runTraining } from "../../src/training/run.js";
+import { stepSeed } from "../../src/training/stepper.js";
+import { differingTensors, FASHION_MNIST, handMadeProgram, samplingOptimizer } from "./support.js";
+
+const data = loadDataset(FASHION_MNIST);
+const program = handMadeProgram(784, 64, 10);
+
+function run(threads: number, seed: number, optimizer: "adam" | "sampling") {
+  const options = parseRunOptions({
+    ...(optimizer === "adam" && { optimizer: { name: "adam", learningRate: 1e-3 } }),
+    steps: 20,
+    batchSize: 200,
+    seed,
+    threads,
+  });
+  return runTraining({ program, options, data, optimizer: optimizer === "sampling" ? samplingOptimizer : undefined });
+}
+
+test.each(["adam", "sampling"] as const)("%s: same seed, same bits, on one thread and two", async (optimizer) => {
+  const first = await run(1, 5, optimizer);
+  const again = await run(1, 5, optimizer);
+  const twoThreads = await run(2, 5, optimizer);
+  const otherSeed = await run(1, 6, optimizer);
+  expect(first.losses).toHaveLength(20);
+  expect(first.losses.at(-1)).toBeLessThan(first.losses[0] as number);
+  expect(again.losses).toEqual(first.losses);
+  expect(differingTensors(again.state, first.state)).toEqual([]);
+  expect(differingTensors(twoThreads.state, first.state)).toEqual([]);
+  expect(differingTensors(otherSeed.state, first.state)).toContain("A");
+});
+
+test("seeds of steps differ from step to step and from run to run", () => {
+  const seeds = new Set<bigint>();
+  for (let seed = 0; seed < 10; seed++) for (let step = 1; step <= 1000; step++) seeds.add(stepSeed(seed, step));
+  expect(seeds.size).toBe(10_000);
+  for (const seed of seeds) expect(BigInt.asIntN(64, seed)).toBe(seed);
+});
