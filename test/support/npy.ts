@@ -1,0 +1,11 @@
+/** Writes NumPy's .npy format, version 1.0 (numpy.lib.format). */
+export function npyBytes(descr: string, dims: readonly number[], data: ArrayBufferView): Uint8Array {
+  const shape = `(${dims.join(", ")}${dims.length === 1 ? "," : ""})`;
+  const text = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${shape}, }`;
+  const header = `${text.padEnd(117)}\n`;
+  const bytes = new Uint8Array(10 + header.length + data.byteLength);
+  bytes.set([0x93, ...Buffer.from("NUMPY"), 1, 0, header.length & 255, header.length >> 8]);
+  bytes.set(Buffer.from(header, "latin1"), 10);
+  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), 10 + header.length);
+  return bytes;
+}
