@@ -110,10 +110,11 @@ export function heldOutFields(evaluation: Evaluation): Pick<StepRecord, "held_ou
   };
 }
 
+/** What helps against a run that diverges. */
+export const DIVERGENCE_ADVICE =
+  "Try a smaller learning rate, a warm-up (schedule.warmup), or a larger batch; for Shampoo and Fishy also a larger ridge or grafting.";
+
 function divergence(step: number, loss: number, losses: readonly number[], learningRate: number | undefined): string {
   const before = losses.at(-1);
-  return (
-    `The loss is ${loss} at step ${step}${before === undefined ? "" : ` (${before} at the step before)`}, with the learning rate ${learningRate}. ` +
-    "Training stopped. Try a smaller learning rate, a warm-up (schedule.warmup), or a larger batch; for Shampoo and Fishy also a larger ridge or grafting."
-  );
+  return `The loss is ${loss} at step ${step}${before === undefined ? "" : ` (${before} at the step before)`}, with the learning rate ${learningRate}. Training stopped. ${DIVERGENCE_ADVICE}`;
 }

@@ -1,4 +1,5 @@
 /** One run, from its parts to its result: what happens in the process that trains. */
+import { isFloat } from "../data/convert.js";
 import type { Dataset } from "../data/dataset.js";
 import type { Batch, BatchSource } from "../data/source.js";
 import { FishyError, messageOf, UsageError } from "../errors.js";
@@ -9,7 +10,7 @@ import type { RunLength } from "../optimizers/schedules.js";
 import { loadCheckpoint, type Position, pruneCheckpoints, saveCheckpoint, sha256 } from "./checkpoint.js";
 import { Evaluator } from "./evaluator.js";
 import { canExport, saveTrained } from "./export.js";
-import { DivergenceError, heldOutFields, type LoopResult, runLoop, START } from "./loop.js";
+import { DIVERGENCE_ADVICE, DivergenceError, heldOutFields, type LoopResult, runLoop, START } from "./loop.js";
 import { MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
 import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
 import { type MemoryData, openData } from "./run-data.js";
@@ -119,6 +120,12 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       if (!directory) return undefined;
       hooks.onActivity?.("saving");
       writer?.flush();
+      const broken = brokenTensor(stepper);
+      if (broken !== undefined) {
+        throw new FishyError(
+          `After step ${position.step} '${broken}' is not finite, so the state was not saved. Checkpoints of earlier steps are whole. ${DIVERGENCE_ADVICE}`,
+        );
+      }
       const path = saveCheckpoint(directory.path, { position, state: stepper.state.snapshot() }, fingerprint);
       pruneCheckpoints(directory.path, options.keepCheckpoints);
       return path;
@@ -145,7 +152,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
         shouldStop: () => hooks.shouldStop?.() ?? false,
       });
     } catch (error) {
-      if (error instanceof DivergenceError) throw new FishyError(`${error.message} ${rescue(stepper, save, error)}`);
+      if (error instanceof DivergenceError) throw new FishyError(`${error.message}${rescue(save, error)}`);
       throw error;
     }
     const { position, stopped } = loop;
@@ -184,18 +191,21 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
   }
 }
 
+/** The first parameter or running statistic that holds NaN or an infinity. */
+function brokenTensor(stepper: Stepper): string | undefined {
+  for (const [name, { current }] of stepper.state.model) {
+    if (isFloat(current.type) && !(current.data as Float32Array).every(Number.isFinite)) return name;
+  }
+  return undefined;
+}
+
 /** After a loss that is not finite: saves the state when it still is. */
-function rescue(stepper: Stepper, save: (position: Position) => string | undefined, error: DivergenceError): string {
-  const broken = [...stepper.state.model].find(
-    ([, { current }]) => !(current.data as Float32Array).every(Number.isFinite),
-  );
-  if (broken)
-    return `The parameter '${broken[0]}' is not finite either, so the state was not saved; earlier checkpoints are whole.`;
+function rescue(save: (position: Position) => string | undefined, error: DivergenceError): string {
   try {
     const path = save(error.position);
-    return path === undefined ? "" : `The state before that step is in ${path}.`;
+    return path === undefined ? "" : ` The state before that step is in ${path}.`;
   } catch (failure) {
-    return messageOf(failure);
+    return ` ${messageOf(failure)}`;
   }
 }
 
