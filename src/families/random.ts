@@ -13,6 +13,7 @@ import {
   UNIFORM_STEP,
 } from "./counter-hash.js";
 import type { RandomSource } from "./family.js";
+import { flatten, unflatten } from "./shapes.js";
 import { sharedValue } from "./shared-values.js";
 
 /**
@@ -52,8 +53,8 @@ function emitUniform(b: GraphBuilder, seed: string, boundary: number, call: numb
   const mixed = emitRound(b, emitRound(b, word, k3), k4);
   const bits = b.cast(b.div(mixed, b.u32(DROPPED)), DataType.FLOAT);
   const uniform = b.add(b.mul(bits, b.f32(UNIFORM_STEP)), b.f32(UNIFORM_STEP / 2));
-  const flat = b.op("Slice", [b.reshape(uniform, [-1]), b.i64([0]), size, b.i64([0])]);
-  return b.op("Reshape", [flat, shape], {}, "uniform");
+  const flat = b.op("Slice", [flatten(b, uniform), b.i64([0]), size, b.i64([0])]);
+  return unflatten(b, flat, shape, "uniform");
 }
 
 function emitRound(b: GraphBuilder, x: string, k: number): string {

@@ -101,7 +101,7 @@ const ACTIVATIONS: Readonly<Record<string, Lookup>> = {
   LeakyRelu: (node) => {
     const alpha = floatOf(node, "alpha", 0.01);
     if (alpha < 0) return negativeSlope(node, "alpha", alpha);
-    return alpha === 0 ? relu() : leakyRelu(alpha);
+    return alpha === 0 ? relu() : within(node, { alpha }, 1e-4, 100, () => leakyRelu(alpha));
   },
   PRelu: (node, constantOf) => {
     const slope = node.input[1] as string;
@@ -115,22 +115,23 @@ const ACTIVATIONS: Readonly<Record<string, Lookup>> = {
   Elu: (node) => {
     const alpha = floatOf(node, "alpha", 1);
     if (alpha < 0) return negativeSlope(node, "alpha", alpha);
-    return alpha === 0 ? relu() : elu(alpha);
+    return alpha === 0 ? relu() : within(node, { alpha }, 0, 100, () => elu(alpha));
   },
   Celu: (node) => {
     const alpha = floatOf(node, "alpha", 1);
-    return alpha > 0 ? celu(alpha) : { refused: `${label(node)} has alpha = ${alpha}; its family needs alpha > 0` };
+    if (!(alpha > 0)) return { refused: `${label(node)} has alpha = ${alpha}; its family needs alpha > 0` };
+    return within(node, { alpha }, 0, 100, () => celu(alpha));
   },
   Selu: (node) => {
     const alpha = floatOf(node, "alpha", SELU_ALPHA);
     const gamma = floatOf(node, "gamma", SELU_GAMMA);
-    if (alpha > 0 && gamma > 0) return selu(alpha, gamma);
+    if (alpha > 0 && gamma > 0) return within(node, { alpha, gamma }, 0.01, 10, () => selu(alpha, gamma));
     return { refused: `${label(node)} has alpha = ${alpha} and gamma = ${gamma}; its family needs both positive` };
   },
   Softsign: () => softsign(),
   HardSigmoid: (node) => {
     const alpha = floatOf(node, "alpha", 0.2);
-    if (alpha > 0) return hardSigmoid(alpha, floatOf(node, "beta", 0.5));
+    if (alpha > 0) return within(node, { alpha }, 1e-4, 1e4, () => hardSigmoid(alpha, floatOf(node, "beta", 0.5)));
     return { refused: `${label(node)} has alpha = ${alpha}; its family needs alpha > 0` };
   },
   Clip: clipFamily,
@@ -141,12 +142,14 @@ const ACTIVATIONS: Readonly<Record<string, Lookup>> = {
   ThresholdedRelu: (node) => {
     const alpha = floatOf(node, "alpha", 1);
     if (alpha < 0) return { refused: `${label(node)} has alpha = ${alpha}, below 0, where it is not monotone` };
-    return alpha === 0 ? relu() : thresholdedRelu(alpha);
+    return alpha === 0 ? relu() : within(node, { alpha }, 0, 30, () => thresholdedRelu(alpha));
   },
   Shrink: (node) => {
     const lambd = floatOf(node, "lambd", 0.5);
     const bias = floatOf(node, "bias", 0);
-    if (lambd >= 0 && bias <= lambd) return shrink(lambd, bias);
+    if (lambd >= 0 && bias <= lambd) {
+      return within(node, { lambd, "lambd − bias": lambd - bias }, 0, 5, () => shrink(lambd, bias));
+    }
     return {
       refused: `${label(node)} has lambd = ${lambd} and bias = ${bias}; it is monotone only for 0 ≤ lambd ≥ bias`,
     };
@@ -179,6 +182,23 @@ export function familyOfActivation(node: NodeProto, constantOf: ConstantOf): Fam
 
 function label(node: NodeProto): string {
   return node.name ? `${node.opType} '${node.name}'` : `${node.opType}`;
+}
+
+/** Outside these ranges no table of a reasonable size is exact enough; inside them a test builds the extremes. */
+function within(
+  node: NodeProto,
+  parameters: Readonly<Record<string, number>>,
+  least: number,
+  most: number,
+  make: () => Family,
+): Family | Refusal {
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value >= least && value <= most) continue;
+    return {
+      refused: `${label(node)} has ${name} = ${value}; its family can be sampled for ${name} from ${least} to ${most}`,
+    };
+  }
+  return make();
 }
 
 function negativeSlope(node: NodeProto, attribute: string, value: number): Refusal {

@@ -4,6 +4,7 @@ import { DataType } from "../onnx/proto.js";
 import { type ContinuousDensity, scalarFamily } from "./density.js";
 import type { Family, SampleInput } from "./family.js";
 import { coin } from "./random.js";
+import { flatten, unflatten } from "./shapes.js";
 import { sharedValue } from "./shared-values.js";
 import {
   bilinear,
@@ -80,7 +81,7 @@ class TableEmitter {
     const towardsNext = b.add(look("stepK"), b.mul(look("stepRK"), cell.fraction));
     const scaled = b.add(atColumn, b.mul(column.fraction, towardsNext));
     const draw = position.spread === undefined ? scaled : b.mul(position.spread, scaled);
-    const shaped = b.reshape(draw, b.shape(input.a));
+    const shaped = unflatten(b, draw, b.shape(input.a));
     return centred ? shaped : this.addOffset(b, shaped, input, position.k);
   }
 
@@ -89,16 +90,16 @@ class TableEmitter {
     const { bias, variance, position } = this.lookUpMoments(b, input);
     const shape = b.shape(input.a);
     const deviation = b.mul(b.sqrt(variance), coin(b, input.random, b.shape(position.k)));
-    if (input.score === "centred") return b.reshape(deviation, shape);
-    return this.addOffset(b, b.reshape(b.add(bias, deviation), shape), input, position.k);
+    if (input.score === "centred") return unflatten(b, deviation, shape);
+    return this.addOffset(b, unflatten(b, b.add(bias, deviation), shape), input, position.k);
   }
 
   moments(b: GraphBuilder, input: Argument): { mean: string; variance: string } {
     const { bias, variance, position } = this.lookUpMoments(b, input);
     const shape = b.shape(input.a);
     return {
-      mean: b.add(this.base(b, input, position.k), b.reshape(bias, shape)),
-      variance: b.reshape(variance, shape),
+      mean: b.add(this.base(b, input, position.k), unflatten(b, bias, shape)),
+      variance: unflatten(b, variance, shape),
     };
   }
 
@@ -122,7 +123,7 @@ class TableEmitter {
   /** k = t/(1 + |t|) by primitives, since WebGPU has no Softsign; 1/(1 + |t|) = 1 − |k| is a spread by itself. */
   private position(b: GraphBuilder, a: string): Position {
     const { scale, shift = 0, spread } = this.options.layout;
-    const flat = b.reshape(a, [-1]);
+    const flat = flatten(b, a);
     const t = b.mul(shift === 0 ? flat : b.sub(flat, b.f32(shift)), b.f32(1 / scale));
     const decay = b.op("Reciprocal", [b.add(b.abs(t), b.f32(1))]);
     const k = b.mul(t, decay);
@@ -146,7 +147,7 @@ class TableEmitter {
       case "linear": {
         const { centre, halfWidth } = supportBox(this.options.density);
         const scaled = halfWidth === 1 ? k : b.mul(k, b.f32(halfWidth));
-        return b.reshape(centre === 0 ? scaled : b.add(scaled, b.f32(centre)), b.shape(input.a));
+        return unflatten(b, centre === 0 ? scaled : b.add(scaled, b.f32(centre)), b.shape(input.a));
       }
       case "rectified":
         return b.op("Relu", [shift === 0 ? input.a : b.sub(input.a, b.f32(shift))]);
