@@ -1,6 +1,6 @@
 /** Appends nodes to a graph: one method per operator, unique and readable names, shared constants. */
 import { type Attributes, attributesFrom, float } from "./attributes.js";
-import { allNames } from "./graph.js";
+import { takenNames } from "./graph.js";
 import { DataType, type GraphProto, type NodeProto, type ValueInfoProto } from "./proto.js";
 import { type TensorData, tensorFromData, tensorFromNumbers } from "./tensor.js";
 
@@ -60,7 +60,7 @@ export class GraphBuilder {
 
   constructor(
     readonly graph: GraphProto,
-    private readonly shared: Shared = { names: allNames(graph), counters: new Map() },
+    private readonly shared: Shared = { names: takenNames(graph), counters: new Map() },
   ) {}
 
   /** A builder for the body of an If, Loop or Scan: its own graph, names unique across both. Captures outer values by name. */

@@ -11,7 +11,7 @@ import { isDefaultDomain } from "./versions.js";
 const LISTED = 10;
 
 /**
- * @throws FishyError that lists what is wrong: a value made twice, used before it is made or never made, an output
+ * @throws FishyError that lists what is wrong: a value or a node's name made twice, used before it is made or never made, an output
  * that nothing makes, a duplicate name, an operator of a domain that is not imported.
  */
 export function checkModel(model: ModelProto): void {
@@ -110,7 +110,11 @@ function checkNodes(
 ): void {
   const later = new Map<string, NodeProto>();
   for (const node of nodes) for (const output of node.output) if (output) later.set(output, node);
+  const nodeNames = new Set<string>();
   for (const node of nodes) {
+    // The specification allows it; ONNX Runtime does not.
+    if (node.name && nodeNames.has(node.name)) problems.push(`${where}two nodes have the name '${node.name}'`);
+    nodeNames.add(node.name ?? "");
     const label = `${where}node '${node.name || node.output.find(Boolean) || "?"}' (${node.opType || "no operator"})`;
     if (!imported.has(isDefaultDomain(node.domain) ? "" : (node.domain as string))) {
       problems.push(`${label}: the model does not import its domain '${node.domain}'`);

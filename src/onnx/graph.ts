@@ -108,6 +108,15 @@ export function allNames(graph: GraphProto, names = new Set<string>()): Set<stri
   return names;
 }
 
+/** Every name that a new value or node must not have: ONNX Runtime refuses two nodes of one name. */
+export function takenNames(graph: GraphProto, names = allNames(graph)): Set<string> {
+  for (const node of graph.node) {
+    if (node.name) names.add(node.name);
+    for (const inner of subgraphsOf(node)) takenNames(inner, names);
+  }
+  return names;
+}
+
 /** Nodes in an order in which every value is made before it is used; stable for a graph that is in order. */
 export function topologicalOrder(graph: GraphProto): NodeProto[] {
   const producers = new Map<string, NodeProto>();

@@ -1,7 +1,7 @@
 /** Puts the bodies of model-local functions in place of their calls. */
 import { FishyError } from "../errors.js";
 import { withFields } from "./codec.js";
-import { allNames } from "./graph.js";
+import { takenNames } from "./graph.js";
 import type { AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto } from "./proto.js";
 import { defaultOpset, isDefaultDomain } from "./versions.js";
 
@@ -50,7 +50,7 @@ class Inliner {
     private readonly opsets: Map<NodeProto, number>,
   ) {
     for (const fn of model.functions) this.functions.set(keyOf(fn.domain, fn.name, fn.overload), fn);
-    this.used = allNames(model.graph);
+    this.used = takenNames(model.graph);
   }
 
   expandGraph(graph: GraphProto, scope: Scope): GraphProto {
@@ -115,7 +115,7 @@ class Inliner {
       output,
       attribute,
       metadataProps,
-      name: `${prefix}/${node.name || node.opType || ""}`,
+      name: this.unique(`${prefix}/${node.name || node.opType || ""}`),
     });
   }
 
@@ -123,11 +123,16 @@ class Inliner {
     if (!name) return "";
     const known = names.get(name);
     if (known) return known;
-    let unique = `${prefix}/${name}`;
-    for (let count = 1; this.used.has(unique); count++) unique = `${prefix}/${name}_${count}`;
-    this.used.add(unique);
+    const unique = this.unique(`${prefix}/${name}`);
     names.set(name, unique);
     return unique;
+  }
+
+  private unique(base: string): string {
+    let name = base;
+    for (let count = 1; this.used.has(name); count++) name = `${base}_${count}`;
+    this.used.add(name);
+    return name;
   }
 
   private instantiateAttribute(attribute: AttributeProto, instance: Instance): AttributeProto[] {

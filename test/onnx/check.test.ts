@@ -79,6 +79,7 @@ describe("checkModel", () => {
       (m) => ((m.graph.node[1] as NodeProto).input = [branch(m).output[0]?.name as string]),
       /uses 'Neg', which nothing makes/,
     ],
+    ["a node's name twice", (m) => ((m.graph.node[1] as NodeProto).name = "z"), /two nodes have the name 'z'/],
     [
       "an attribute twice",
       (m) => m.graph.node[1]?.attribute.push({ name: "a" }, { name: "a" }),

@@ -3,7 +3,7 @@ import { FishyError } from "../../errors.js";
 import { subgraphsOf } from "../attributes.js";
 import { emptyGraph, GraphBuilder } from "../builder.js";
 import { cloneModel, withFields } from "../codec.js";
-import { allNames, capturedBy, GraphIndex } from "../graph.js";
+import { capturedBy, GraphIndex, takenNames } from "../graph.js";
 import { inlineFunctions } from "../inline.js";
 import {
   AttributeType,
@@ -132,7 +132,7 @@ class Converter {
     private readonly types: TypeMap,
     private readonly problems: string[],
   ) {
-    this.builder = new GraphBuilder(emptyGraph("conversion"), { names: allNames(model.graph), counters: new Map() });
+    this.builder = new GraphBuilder(emptyGraph("conversion"), { names: takenNames(model.graph), counters: new Map() });
     this.collectUses(model.graph);
   }
 
