@@ -1,7 +1,10 @@
-/** Module hooks: `./x.js` finds `./x.ts`, and TypeScript loses its types. */
-import { existsSync, readFileSync } from "node:fs";
+/** Module hooks: `./x.js` finds `./x.ts`, and TypeScript loses its types. What was compiled is kept for the next process. */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import ts from "typescript";
+
+const CACHE = join(import.meta.dirname, "../../node_modules/.cache/fishy-test");
 
 export async function resolve(specifier, context, next) {
   if (specifier.startsWith(".") && specifier.endsWith(".js") && context.parentURL?.endsWith(".ts")) {
@@ -13,8 +16,22 @@ export async function resolve(specifier, context, next) {
 
 export async function load(url, context, next) {
   if (!url.startsWith("file:") || !url.endsWith(".ts")) return next(url, context);
-  const { outputText } = ts.transpileModule(readFileSync(fileURLToPath(url), "utf8"), {
-    fileName: fileURLToPath(url),
+  const path = fileURLToPath(url);
+  const text = readFileSync(path, "utf8");
+  const cached = join(CACHE, `${createHash("sha256").update(path).update(text).digest("hex")}.js`);
+  if (!existsSync(cached)) {
+    mkdirSync(CACHE, { recursive: true });
+    const temporary = `${cached}.${process.pid}`;
+    writeFileSync(temporary, await compile(path, text));
+    renameSync(temporary, cached);
+  }
+  return { format: "module", source: readFileSync(cached, "utf8"), shortCircuit: true };
+}
+
+async function compile(path, text) {
+  const { default: ts } = await import("typescript");
+  const { outputText } = ts.transpileModule(text, {
+    fileName: path,
     compilerOptions: {
       module: ts.ModuleKind.ESNext,
       target: ts.ScriptTarget.ES2022,
@@ -22,5 +39,5 @@ export async function load(url, context, next) {
       verbatimModuleSyntax: true,
     },
   });
-  return { format: "module", source: outputText, shortCircuit: true };
+  return outputText;
 }
