@@ -41,9 +41,7 @@ export function mix(x: number): number {
 }
 
 /** The fixed random words of the columns. */
-export function columnWords(): Uint32Array<ArrayBuffer> {
-  return Uint32Array.from({ length: ROW_WIDTH }, (_, column) => mix(mix(column) + COUNTER_STEP));
-}
+export const COLUMN_WORDS = Uint32Array.from({ length: ROW_WIDTH }, (_, column) => mix(mix(column) + COUNTER_STEP));
 
 /** What tells one stream from another: constants of (boundary, call) that turn the seed's two words into the stream's. */
 export function streamConstants(boundary: number, call: number): { scale: [number, number]; offset: [number, number] } {
@@ -66,7 +64,6 @@ export function counterWords(seed: bigint, boundary: number, call: number, count
   const { scale, offset } = streamConstants(boundary, call);
   const first = (Math.imul(words[0], scale[0]) + offset[0]) >>> 0;
   const second = (Math.imul(words[1], scale[1]) + offset[1]) >>> 0;
-  const columns = columnWords();
   const [, , , k3, k4, k5] = ROUND_CONSTANTS;
   const out = new Uint32Array(count);
   for (let row = 0; row * ROW_WIDTH < count; row++) {
@@ -74,7 +71,7 @@ export function counterWords(seed: bigint, boundary: number, call: number, count
     const multiply = 2 * round(add + second, k5) + 1;
     const start = row * ROW_WIDTH;
     for (let i = 0; i < ROW_WIDTH && start + i < count; i++) {
-      const x = (Math.imul(columns[i] as number, multiply) + add) >>> 0;
+      const x = (Math.imul(COLUMN_WORDS[i] as number, multiply) + add) >>> 0;
       out[start + i] = round(round(x, k3), k4);
     }
   }

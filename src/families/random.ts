@@ -3,8 +3,8 @@ import { FishyError } from "../errors.js";
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
 import {
+  COLUMN_WORDS,
   COUNTER_STEP,
-  columnWords,
   DROPPED,
   HALF,
   ROUND_CONSTANTS,
@@ -78,7 +78,7 @@ function emitSeedWords(b: GraphBuilder, seed: string): readonly [string, string]
 }
 
 function emitColumns(b: GraphBuilder): string {
-  return sharedValue(b, "columns", () => b.initializer("columns", DataType.UINT32, [ROW_WIDTH], columnWords()));
+  return sharedValue(b, "columns", () => b.initializer("columns", DataType.UINT32, [ROW_WIDTH], COLUMN_WORDS));
 }
 
 /** +1 or −1 with equal chances, float32, of the shape that the int64 vector `shape` holds. */

@@ -1,6 +1,6 @@
 /** Properties of every family's sampler that need no luck: moments, centring, extremes, shapes. */
 import { describe, expect, test } from "vitest";
-import type { Draw, Family, Score } from "../../src/families/family.js";
+import type { Draw, Family, ScalarFamily, Score } from "../../src/families/family.js";
 import { prelu } from "../../src/families/prelu.js";
 import { familyByName } from "../../src/families/registry.js";
 import { DataType } from "../../src/onnx/proto.js";
@@ -165,6 +165,48 @@ describe("shapes and sharing", () => {
     for (const output of [first, second]) b.output(output, type);
     const results = await runModel(modelOf(b.graph), { a: f32([-1, 0, 2], [3]) });
     expect(results[first]?.data).toEqual(results[second]?.data);
+  });
+});
+
+describe("families that the golden file does not have", () => {
+  // One bound, mirrored and moved tables, boxes so wide that each edge is drawn alone, linear outputs with a slope.
+  test.each<[string, Record<string, number>, number[]]>([
+    ["clip", { min: -2 }, [-6, -2, -1, 3]],
+    ["clip", { max: 1.5 }, [-3, 1, 1.5, 7]],
+    ["clip", { min: -9, max: 11 }, [-12, -9, -8, 1, 9.7, 14]],
+    ["clip", { min: 3, max: 3.2 }, [-20, 3, 3.15, 40]],
+    ["hard_sigmoid", { alpha: 0.002, beta: 0.3 }, [-200, -150, 0, 100, 345, 360]],
+    ["gaussian", { slope: 0.25, offset: 3 }, [-2, 0, 5]],
+    ["leaky_relu", { alpha: 0.5 }, [-2, 0, 5]],
+  ])("%s %j: moments and distribution of the draws", async (name, parameters, values) => {
+    const n = 200_000;
+    const family = familyByName(name, parameters);
+    const scalar = family.scalar as ScalarFamily;
+    for (const score of scores) {
+      for (const draw of draws) {
+        const runner = await residualRunner(family, { score, draw });
+        const [residuals] = await runner.run(rowsOf(values, n), [values.length, n], 5n);
+        await runner.release();
+        for (const [i, a] of values.entries()) {
+          const where = `${score} ${draw} at ${a}`;
+          const drawn = (residuals as Float32Array).subarray(i * n, (i + 1) * n);
+          const centre = score === "paper" ? scalar.mean(a) - scalar.activation(a) : 0;
+          const variance = scalar.variance(a);
+          const accumulator = new Accumulator(centre, Math.sqrt(variance));
+          accumulator.add(drawn);
+          const sums = accumulator.sums();
+          expect(Math.abs(sums.mean - centre) / sums.meanError, `mean, ${where}`).toBeLessThan(5);
+          const tolerance = 5 * sums.varianceError + 3e-4 * variance;
+          expect(Math.abs(sums.variance - variance), `variance, ${where}`).toBeLessThan(tolerance);
+          if (draw === "two-point") continue;
+          for (const p of [0.03, 0.3, 0.5, 0.8, 0.99]) {
+            const limit = scalar.quantile(p, a) - (score === "paper" ? scalar.activation(a) : scalar.mean(a));
+            const below = drawn.filter((value) => value <= limit).length / n;
+            expect(Math.abs(below - p) / Math.sqrt((p * (1 - p)) / n), `quantile ${p}, ${where}`).toBeLessThan(5);
+          }
+        }
+      }
+    }
   });
 });
 
