@@ -17,10 +17,10 @@ export interface RandomSource {
 }
 
 export interface SampleInput {
-  /** The pre-activation (float32). */
+  /** The pre-activation (float32, any shape). Samplers never use ŷ in its place: ŷ saturates and f need not be injective. */
   readonly a: string;
   readonly type: ValueType;
-  /** ŷ = f(a) where the graph already has it; emitted by the family otherwise. */
+  /** ŷ = f(a) where the graph already has it (log p after a LogSoftmax); emitted by the family otherwise. */
   readonly activation?: string;
   readonly random: RandomSource;
   readonly score: Score;

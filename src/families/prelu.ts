@@ -43,6 +43,7 @@ export function prelu(slope: string | number): Family {
   if (typeof slope === "number" && !(slope > 0)) {
     throw new FishyError(`prelu: a slope must be positive for the family to exist; found ${slope}.`);
   }
+  const scalar = typeof slope === "number" ? leakyRelu(slope).scalar : undefined;
   const start = (b: GraphBuilder, a: string) => new TwoPieces(b, a, typeof slope === "number" ? b.f32(slope) : slope);
   return {
     name: "prelu",
@@ -63,8 +64,8 @@ export function prelu(slope: string | number): Family {
         const pieces = start(b, a);
         return { mean: b.add(pieces.activation(), pieces.bias()), variance: pieces.variance() };
       }),
-    ...(typeof slope === "number" && { scalar: leakyRelu(slope).scalar }),
-  } as Family;
+    ...(scalar && { scalar }),
+  };
 }
 
 /** Weights and conditional moments of the pieces y < 0 and y ≥ 0, free of overflow for every `a`. */
