@@ -1,0 +1,173 @@
+/** What a report shows of runs: read from their folders, thinned, and compared. */
+import { basename, dirname, resolve } from "node:path";
+import { FishyError } from "../errors.js";
+import { readMetrics, type StepRecord } from "../training/metrics.js";
+import { RunDirectory, type StoredOptions } from "../training/run-directory.js";
+
+/** A run's folder, and what to call the run. */
+export type RunReference = string | { readonly directory: string; readonly name?: string };
+
+/** Where points lie, on each of the axes that the reader may choose. */
+export interface Abscissae {
+  readonly step: readonly number[];
+  readonly examples: readonly number[];
+  readonly seconds: readonly number[];
+}
+
+export interface ReportRun {
+  readonly name: string;
+  readonly optimizer: string;
+  readonly summary: {
+    readonly steps: number;
+    readonly trainLoss: number | null;
+    readonly heldOutLoss: number | null;
+    readonly heldOutAccuracy: number | null;
+    readonly seconds: number;
+    readonly secondsPerStep: number | null;
+  };
+  readonly train: Abscissae & { readonly loss: readonly number[]; readonly rate: readonly number[] };
+  readonly heldOut: Abscissae & { readonly loss: readonly number[]; readonly accuracy: readonly number[] };
+  readonly diagnostics: Readonly<Record<string, Abscissae & { readonly value: readonly number[] }>>;
+}
+
+export interface ReportOption {
+  readonly name: string;
+  /** One for each run; null where the run has no such option. */
+  readonly values: readonly (string | null)[];
+  readonly differs: boolean;
+}
+
+export interface ReportData {
+  readonly runs: readonly ReportRun[];
+  readonly options: readonly ReportOption[];
+}
+
+/** Points that a curve keeps; more cannot be told apart on a screen. */
+const MAX_POINTS = 1500;
+
+/**
+ * Reads runs for a report.
+ * @throws FishyError when a folder holds no run or a run has no steps yet.
+ */
+export function collectRuns(references: readonly RunReference[]): ReportData {
+  if (references.length === 0) throw new FishyError("A report needs at least one run.");
+  const located = references.map((reference) => (typeof reference === "string" ? { directory: reference } : reference));
+  const names = uniqueNames(located);
+  const stored = located.map(({ directory }) => new RunDirectory(directory).readOptions());
+  return {
+    runs: located.map(({ directory }, i) => collectRun(directory, names[i] as string, stored[i] as StoredOptions)),
+    options: compareOptions(stored),
+  };
+}
+
+/** Given names, else the folders' names, with as much of the path as tells them apart. */
+function uniqueNames(runs: readonly { readonly directory: string; readonly name?: string }[]): string[] {
+  const folders = runs.map(({ directory }) => resolve(directory));
+  const short = runs.map(({ name }, i) => name ?? basename(folders[i] as string));
+  return short.map((name, i) => {
+    const same = short.filter((other) => other === name).length > 1;
+    if (!same) return name;
+    const folder = folders[i] as string;
+    const longer = `${basename(dirname(folder))}/${basename(folder)}`;
+    return runs[i]?.name === undefined && folders.filter((other) => other.endsWith(longer)).length === 1
+      ? longer
+      : `${name} (${i + 1})`;
+  });
+}
+
+function collectRun(directory: string, name: string, stored: StoredOptions): ReportRun {
+  const run = new RunDirectory(directory);
+  const records = readMetrics(run.metricsFile);
+  const last = records.at(-1);
+  if (!last) throw new FishyError(`The run ${directory} has no steps yet.`);
+  const result = run.readResult();
+  const evaluated = records.filter((record) => record.held_out_loss !== undefined);
+  const lastEvaluated = evaluated.at(-1);
+  const optimizer = stored.run.optimizer as { name?: string } | undefined;
+  return {
+    name,
+    optimizer: optimizer?.name ?? "–",
+    summary: {
+      steps: last.step,
+      trainLoss: result?.train?.loss ?? null,
+      heldOutLoss: result?.heldOut?.loss ?? lastEvaluated?.held_out_loss ?? null,
+      heldOutAccuracy: result?.heldOut?.accuracy ?? lastEvaluated?.held_out_accuracy ?? null,
+      seconds: last.seconds,
+      secondsPerStep: last.seconds / last.step,
+    },
+    train: {
+      ...abscissae(records),
+      ...curve(records, "loss", (record) => record.loss),
+      ...curve(records, "rate", (record) => record.learning_rate),
+    },
+    heldOut: {
+      ...abscissae(evaluated),
+      ...curve(evaluated, "loss", (record) => record.held_out_loss as number),
+      ...(lastEvaluated?.held_out_accuracy === undefined
+        ? { accuracy: [] }
+        : curve(evaluated, "accuracy", (record) => record.held_out_accuracy as number)),
+    },
+    diagnostics: collectDiagnostics(records),
+  };
+}
+
+function collectDiagnostics(records: readonly StepRecord[]): ReportRun["diagnostics"] {
+  const names = new Set(records.flatMap((record) => Object.keys(record.diagnostics ?? {})));
+  return Object.fromEntries(
+    [...names].map((name) => {
+      const having = records.filter((record) => Number.isFinite(record.diagnostics?.[name]));
+      return [
+        name,
+        { ...abscissae(having), ...curve(having, "value", (record) => record.diagnostics?.[name] as number) },
+      ];
+    }),
+  );
+}
+
+function abscissae(records: readonly StepRecord[]): Abscissae {
+  const groups = thin(records);
+  const at = (value: (record: StepRecord) => number) => groups.map((group) => value(group.at(-1) as StepRecord));
+  return {
+    step: at((record) => record.step),
+    examples: at((record) => record.examples),
+    seconds: at((record) => Number(record.seconds.toPrecision(6))),
+  };
+}
+
+/** A curve over the points of `abscissae`: the mean of the records that each point stands for. */
+function curve<K extends string>(
+  records: readonly StepRecord[],
+  key: K,
+  value: (record: StepRecord) => number,
+): Record<K, number[]> {
+  const means = thin(records).map((group) => group.reduce((sum, record) => sum + value(record), 0) / group.length);
+  return { [key]: means.map((mean) => Number(mean.toPrecision(7))) } as Record<K, number[]>;
+}
+
+/** Groups of neighbours, so that at most MAX_POINTS are left. */
+function thin(records: readonly StepRecord[]): StepRecord[][] {
+  const size = Math.ceil(records.length / MAX_POINTS);
+  const groups: StepRecord[][] = [];
+  for (let start = 0; start < records.length; start += size) groups.push(records.slice(start, start + size));
+  return groups;
+}
+
+/** Options of all runs side by side, nested names joined with dots. */
+function compareOptions(stored: readonly StoredOptions[]): ReportOption[] {
+  const flat = stored.map(({ model, rewrite, run }) => flatten({ model, rewrite, ...run }));
+  const names = [...new Set(flat.flatMap((options) => [...options.keys()]))];
+  return names.map((name) => {
+    const values = flat.map((options) => options.get(name) ?? null);
+    return { name, values, differs: new Set(values).size > 1 };
+  });
+}
+
+function flatten(value: unknown, prefix = ""): Map<string, string> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    const text = Array.isArray(value) ? value.join(", ") : String(value);
+    return new Map(value === undefined || value === null ? [] : [[prefix, text]]);
+  }
+  return new Map(
+    Object.entries(value).flatMap(([key, inner]) => [...flatten(inner, prefix ? `${prefix}.${key}` : key)]),
+  );
+}
