@@ -1,22 +1,13 @@
-/**
- * A whole program: look at a PyTorch export, train it with Fishy on Fashion-MNIST-like data, and write the trained model.
- *
- *     node --import … docs/examples/train-classifier.ts   (or copy it: only the import of "fishy" matters)
- */
-import { type Dataset, exportModel, inspectModel, loadDataset, loadModel, rewrite, train } from "fishy";
-
-export interface Example {
-  readonly lossBefore: number;
-  readonly lossAfter: number;
-  readonly model: string;
-}
+/** A whole program: look at a PyTorch export, train it with Fishy, and write the trained model. */
+import { exportModel, inspectModel, loadDataset, loadModel, rewrite, train } from "fishy";
 
 /**
- * @param modelPath a classifier exported by PyTorch, logits of shape [batch, classes].
- * @param data paths of the dataset, or a dataset in memory.
+ * @param modelPath a classifier exported by PyTorch, with logits of shape [batch, classes].
+ * @param data paths of the dataset: the model's input and `labels`.
  * @param folder where the run goes.
+ * @returns the first and last loss, and the path of the trained model.
  */
-export async function trainClassifier(modelPath: string, data: string[], folder: string): Promise<Example> {
+export async function trainClassifier(modelPath: string, data: string[], folder: string) {
   // 1. What is in the model?
   const source = await loadModel(modelPath);
   const description = await inspectModel(source.proto, { loss: "softmax-cross-entropy" });
@@ -26,22 +17,21 @@ export async function trainClassifier(modelPath: string, data: string[], folder:
   const program = await rewrite(source.proto, { loss: "softmax-cross-entropy", sections: { kind: "per-layer" } });
   console.log(`${program.manifest.sections.length} sections, ${program.model.graph.node.length} nodes`);
 
-  // 3. Train it. `train` takes the source model as well and rewrites it itself.
-  const dataset: Dataset = loadDataset(data);
-  console.log(`${dataset.length} examples`);
+  // 3. Train. `train` rewrites a source model itself; a program such as the one above is taken as well.
+  console.log(`${loadDataset(data).length} examples`);
   const losses: number[] = [];
   await train({
     model: modelPath,
     rewrite: { loss: "softmax-cross-entropy" },
     data,
-    optimizer: { name: "fishy", learningRate: 0.01, preconditioner: { rootEvery: 5 } },
+    optimizer: { name: "fishy", learningRate: 0.01, rootInterval: 5 },
     steps: 30,
     batchSize: 32,
     outDir: folder,
     onStep: (record) => losses.push(record.loss),
   });
 
-  // 4. The trained inference model: the source with its parameters replaced.
+  // 4. The trained inference model: the source with its parameters replaced, nothing else changed.
   const saved = await exportModel(folder, `${folder}/trained.onnx`);
-  return { lossBefore: losses[0] as number, lossAfter: losses.at(-1) as number, model: saved.path };
+  return { first: losses[0] as number, last: losses.at(-1) as number, model: saved.path };
 }
