@@ -64,7 +64,12 @@ export function renderReport(data: ReportData): string {
 <div></div>
 </details>
 
-<details>
+<details id="own-section">
+<summary>Options that one run alone has</summary>
+<div id="own" class="table"></div>
+</details>
+
+<details id="same-section">
 <summary>Options that are the same</summary>
 <div id="same" class="table"></div>
 </details>

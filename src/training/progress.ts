@@ -171,7 +171,8 @@ export function formatRate(rate: number): string {
 }
 
 export function formatCount(count: number): string {
-  return count >= 1e4 ? `${(count / 1000).toFixed(count >= 1e5 ? 0 : 1)}k` : count.toPrecision(3).replace(/\.0+$/, "");
+  if (count >= 1e4) return `${(count / 1000).toFixed(count >= 1e5 ? 0 : 1)}k`;
+  return count >= 100 ? String(Math.round(count)) : String(Number(count.toPrecision(3)));
 }
 
 /** `42 s`, `3:07 min`, `1:02:03 h`. */

@@ -61,6 +61,10 @@ export class RunDirectory {
   get resultFile(): string {
     return join(this.path, "result.json");
   }
+  /** What the entries of each block metric in `metrics.jsonl` stand for; absent without such metrics. */
+  get blocksFile(): string {
+    return join(this.path, "blocks.json");
+  }
   /** The trained inference model. */
   get modelFile(): string {
     return join(this.path, "model.onnx");
@@ -104,6 +108,10 @@ export class RunDirectory {
     const manifest = readManifest(proto, this.programFile);
     if (!manifest) throw new FishyError(`${this.programFile} is no training program: it has no fishy manifest.`);
     return { model: proto, manifest, directory };
+  }
+
+  writeBlocks(blocks: ReadonlyMap<string, readonly string[]>): void {
+    writeFileAtomically(this.blocksFile, `${JSON.stringify(Object.fromEntries(blocks), null, 2)}\n`);
   }
 
   writeResult(summary: RunSummary): void {

@@ -98,7 +98,10 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       start = checkpoint.position;
       if (directory) truncateMetrics(directory.metricsFile, start.step);
     }
-    if (directory) writer = new MetricsWriter(directory.metricsFile);
+    if (directory) {
+      writer = new MetricsWriter(directory.metricsFile);
+      if (optimizer.blocks) directory.writeBlocks(optimizer.blocks);
+    }
     hooks.onPlan?.({
       totalSteps,
       startStep: start.step,

@@ -135,16 +135,20 @@
   }
 
   function fillOptions() {
-    const rowsOf = (entries) =>
-      entries.map(({ name, values }) => [{ text: name }, ...values.map((value) => ({ text: value ?? "–" }))]);
-    const differing = options.filter((option) => option.differs);
+    const shown = (value) => ({ text: value ?? "–" });
+    const rowsOf = (entries) => entries.map(({ name, values }) => [{ text: name }, ...values.map(shown)]);
+    const fill = (id, header, rows) => {
+      if (rows.length > 0) document.getElementById(id).append(table(header, rows));
+      else document.getElementById(`${id}-section`).remove();
+    };
     const header = ["Option", ...runs.map((run) => run.name)];
-    if (differing.length > 0) document.getElementById("differing").append(table(header, rowsOf(differing)));
-    else document.getElementById("differing-section").remove();
-    const same = options
-      .filter((option) => !option.differs)
-      .map(({ name, values }) => ({ name, values: values.slice(0, 1) }));
-    document.getElementById("same").append(table(["Option", "Value"], rowsOf(same)));
+    const having = (option) => option.values.filter((value) => value !== null).length;
+    const differing = options.filter((option) => option.differs);
+    const compared = differing.filter((option) => having(option) > 1);
+    fill("differing", header, rowsOf(compared));
+    fill("own", header, rowsOf(differing.filter((option) => having(option) === 1)));
+    const same = options.filter((option) => !option.differs);
+    fill("same", ["Option", "Value"], rowsOf(same.map(({ name, values }) => ({ name, values: values.slice(0, 1) }))));
   }
 
   // Charts.
@@ -196,16 +200,15 @@
     });
   }
 
-  /** The nearest point of a series that has a value: the runs' abscissae differ. */
+  /** The nearest point of a series that has a value, as the runs' abscissae differ; none beyond the ends of a run. */
   function nearest(chart, series, index, x) {
     const [abscissae, values] = [chart.data[0], chart.data[series]];
-    if (values[index] !== null && values[index] !== undefined) return index;
+    const missing = (i) => values[i] === null || values[i] === undefined;
     let left = index;
     let right = index;
-    while (left >= 0 && (values[left] === null || values[left] === undefined)) left--;
-    while (right < values.length && (values[right] === null || values[right] === undefined)) right++;
-    if (left < 0) return right < values.length ? right : null;
-    if (right >= values.length) return left;
+    while (left >= 0 && missing(left)) left--;
+    while (right < values.length && missing(right)) right++;
+    if (left < 0 || right >= values.length) return null;
     return x - abscissae[left] < abscissae[right] - x ? left : right;
   }
 
@@ -244,7 +247,7 @@
           },
           ...drawn.map((line) => ({
             label: line.label ?? "",
-            class: line.hidden ? "unlabelled" : "",
+            class: line.hidden ? "unlabelled" : "labelled",
             stroke: line.color,
             width: line.width,
             dash: line.dash,
