@@ -6,7 +6,7 @@ import { stepSeed } from "../../src/training/stepper.js";
 import { differingTensors, FASHION_MNIST, handMadeProgram, samplingOptimizer } from "./support.js";
 
 const data = loadDataset(FASHION_MNIST);
-const program = handMadeProgram(784, 64, 10);
+const program = handMadeProgram(784, 256, 10);
 
 function run(threads: number, seed: number, optimizer: "adam" | "sampling") {
   const options = parseRunOptions({
