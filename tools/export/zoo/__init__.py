@@ -1,0 +1,1 @@
+"""Small architectures, one of each kind that people export."""
