@@ -20,7 +20,7 @@ export const common = {
 /** Both methods with everything but the learning rate, which the tuning finds for each on the same grid. */
 export const methods = {
   Adam: { name: "adam" },
-  Fishy: { name: "fishy", blockSize: 256, rootInterval: 20 },
+  Fishy: { name: "fishy", blockSize: 256, rootInterval: 20, epsilon: 1e-4 },
 };
 export const grid = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2];
 
