@@ -5,15 +5,8 @@ import { emptyGraph, GraphBuilder } from "../builder.js";
 import { cloneModel, withFields } from "../codec.js";
 import { capturedBy, GraphIndex, takenNames } from "../graph.js";
 import { inlineFunctions } from "../inline.js";
-import {
-  AttributeType,
-  DataType,
-  type GraphProto,
-  type ModelProto,
-  type NodeProto,
-  type TensorProto,
-} from "../proto.js";
-import { dataTypeName, toNumber } from "../tensor.js";
+import { DataType, type GraphProto, type ModelProto, type NodeProto, type TensorProto } from "../proto.js";
+import { dataTypeName, isExternal, toNumber } from "../tensor.js";
 import { inferTypes, type TypeMap } from "../types.js";
 import { isDefaultDomain, NEWEST_OPSET, OLDEST_OPSET, opsetOf, PROGRAM_IR, PROGRAM_OPSET } from "../versions.js";
 import { LOWERINGS, NEWER_OPERATORS, UPGRADES } from "./registry.js";
@@ -159,7 +152,7 @@ class Converter {
 
   private convertSubgraphs(node: NodeProto): NodeProto {
     const attribute = node.attribute.map((inner) => {
-      if (inner.type === AttributeType.GRAPH && inner.g) return withFields(inner, { g: this.convertGraph(inner.g) });
+      if (inner.g) return withFields(inner, { g: this.convertGraph(inner.g) });
       if (inner.graphs?.length) return withFields(inner, { graphs: inner.graphs.map((g) => this.convertGraph(g)) });
       return inner;
     });
@@ -202,7 +195,7 @@ class Converter {
   private constant(name: string): TensorProto | undefined {
     for (let i = this.scopes.length - 1; i >= 0; i--) {
       const tensor = this.scopes[i]?.constant(name);
-      if (tensor) return tensor;
+      if (tensor) return isExternal(tensor) ? undefined : tensor;
     }
     return undefined;
   }
