@@ -83,7 +83,8 @@ export class RunDirectory {
     program: LocatedProgram,
     source: ({ readonly proto: ModelProto } & ExternalSource) | undefined,
   ): Promise<void> {
-    if (this.exists) {
+    // A run that failed before its first step, over its data say, leaves nothing to lose.
+    if (this.exists && existsSync(this.metricsFile)) {
       throw new FishyError(
         `${this.path} already holds a run. Take another folder, go on with it (--resume), or delete it.`,
       );

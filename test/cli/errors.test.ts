@@ -125,6 +125,16 @@ describe("data that does not fit", () => {
     );
   });
 
+  it("leaves no run behind that would be in the way of the next try", async () => {
+    const labels = (name: string, last: bigint) =>
+      file(name, npyBytes("<i8", [8], BigInt64Array.of(0n, 1n, 2n, 3n, 4n, 0n, 1n, last)));
+    const data = (y: string) => [`x=${x(new Float32Array(8 * features), [8, features])}`, `labels=${y}`];
+    await expectError(train(data(labels("bad.npy", -1n)), "again"), 1, /-1/);
+    const result = await fishy(...train(data(labels("good.npy", 2n)), "again"));
+    expect(result.stderr).toBe("");
+    expect(result.code).toBe(0);
+  });
+
   it("a missing file", () => expectError(train([path("nowhere.npy")], "missing"), 1, /nowhere\.npy/));
 });
 
