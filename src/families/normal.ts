@@ -1,6 +1,7 @@
 /** Standard normal numbers from one uniform each, in a graph. */
 import type { GraphBuilder } from "../onnx/builder.js";
 import type { RandomSource } from "./family.js";
+import { emitLog } from "./log.js";
 
 /**
  * x²/(u − ½)² as a ratio of polynomials in w = −log(4u(1 − u)): one branch for both tails. Fitted for this project;
@@ -20,7 +21,7 @@ export function emitPolynomial(b: GraphBuilder, coefficients: readonly number[],
 export function normalQuantileOf(b: GraphBuilder, u: string): string {
   const product = b.mul(b.mul(u, b.f32(4)), b.sub(b.f32(1), u));
   // The product may round to slightly more than 1 at u = ½.
-  const w = b.max(b.neg(b.log(product)), b.f32(0));
+  const w = b.max(b.neg(emitLog(b, product)), b.f32(0));
   const ratio = b.div(emitPolynomial(b, NUMERATOR, w), emitPolynomial(b, DENOMINATOR, w));
   return b.mul(b.sub(u, b.f32(0.5)), b.sqrt(ratio));
 }

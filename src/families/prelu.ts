@@ -6,6 +6,7 @@ import { FishyError } from "../errors.js";
 import type { GraphBuilder } from "../onnx/builder.js";
 import type { Family, SampleInput } from "./family.js";
 import { leakyRelu } from "./leaky-relu.js";
+import { emitLog } from "./log.js";
 import { emitPolynomial, normalQuantileOf } from "./normal.js";
 import { coin } from "./random.js";
 
@@ -153,7 +154,7 @@ class TwoPieces {
   private tailOvershoot(threshold: string, survival: string): string {
     const { b } = this;
     const t = b.max(threshold, b.f32(TAIL));
-    const s = b.neg(b.log(survival));
+    const s = b.neg(emitLog(b, survival));
     const square = b.mul(t, t);
     const fit = b.add(b.add(b.mul(square, b.f32(TAIL_FIT[1])), b.f32(TAIL_FIT[0])), b.mul(s, b.f32(TAIL_FIT[2])));
     const corrected = b.sub(s, b.div(s, fit));
