@@ -6,8 +6,17 @@ import type { Optimizer, ParameterSpec } from "./optimizer.js";
 import { parseOptions } from "./options.js";
 import type { RunLength } from "./schedules.js";
 import { createSgd, sgdOptions } from "./sgd.js";
+import { fimShampooOptions, fishyOptions, shampooOptions } from "./shampoo/options.js";
+import { createShampoo } from "./shampoo/shampoo.js";
 
-export const optimizerOptions = z.discriminatedUnion("name", [adamOptions, adamwOptions, sgdOptions]);
+export const optimizerOptions = z.discriminatedUnion("name", [
+  adamOptions,
+  adamwOptions,
+  sgdOptions,
+  shampooOptions,
+  fimShampooOptions,
+  fishyOptions,
+]);
 
 /** The options of any optimizer: its `name` and, all optional, its own. */
 export type OptimizerOptions = z.input<typeof optimizerOptions>;
@@ -17,6 +26,9 @@ const SCHEMAS = {
   adam: adamOptions,
   adamw: adamwOptions,
   sgd: sgdOptions,
+  shampoo: shampooOptions,
+  "fim-shampoo": fimShampooOptions,
+  fishy: fishyOptions,
 } satisfies Record<OptimizerName, z.ZodType>;
 
 export const OPTIMIZER_NAMES = Object.keys(SCHEMAS) as OptimizerName[];
@@ -56,5 +68,9 @@ export function createOptimizer(
       return createAdam(parsed, parameters, run);
     case "sgd":
       return createSgd(parsed, parameters, run);
+    case "shampoo":
+    case "fim-shampoo":
+    case "fishy":
+      return createShampoo(parsed, parameters, run);
   }
 }

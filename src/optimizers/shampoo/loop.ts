@@ -1,0 +1,42 @@
+/** ONNX Loop, written as a function of the carried values. */
+import { type GraphBuilder, type ValueType, valueInfo } from "../../onnx/builder.js";
+import { DataType } from "../../onnx/proto.js";
+
+export interface Carried {
+  readonly value: string;
+  readonly type: ValueType;
+}
+
+/**
+ * Repeats `body` at most `trips` times, and as long as the condition (a bool scalar) it returns holds.
+ * @param initial the carried values before the first round; their types hold for every round.
+ * @param first whether to start at all; always when left out.
+ * @returns the carried values after the last round.
+ */
+export function emitLoop<K extends string>(
+  b: GraphBuilder,
+  trips: number,
+  initial: Readonly<Record<K, Carried>>,
+  body: (inner: GraphBuilder, values: Readonly<Record<K, string>>) => { again: string; values: Record<K, string> },
+  first?: string,
+): Record<K, string> {
+  const keys = Object.keys(initial) as K[];
+  const inner = b.subgraph("body");
+  const input = (hint: string, type: ValueType): string => {
+    const name = inner.unique(hint);
+    inner.graph.input.push(valueInfo(name, type));
+    return name;
+  };
+  input("round", { elemType: DataType.INT64, shape: [] });
+  input("again", { elemType: DataType.BOOL, shape: [] });
+  const values = {} as Record<K, string>;
+  for (const key of keys) values[key] = input(key, initial[key].type);
+  const result = body(inner, values);
+  inner.output(inner.op("Identity", [result.again]), { elemType: DataType.BOOL, shape: [] });
+  for (const key of keys) inner.output(inner.op("Identity", [result.values[key]]), initial[key].type);
+  const outputs = b.node("Loop", [b.i64(trips), first ?? "", ...keys.map((key) => initial[key].value)], {
+    outputs: keys.length,
+    attributes: { body: inner.graph },
+  });
+  return Object.fromEntries(keys.map((key, i) => [key, outputs[i]])) as Record<K, string>;
+}

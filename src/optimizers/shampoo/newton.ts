@@ -1,0 +1,338 @@
+/** Inverse p-th roots of a stack of symmetric positive semidefinite matrices, by coupled iteration, as ONNX nodes. */
+import type { GraphBuilder } from "../../onnx/builder.js";
+import { DataType } from "../../onnx/proto.js";
+import { coefficientTable } from "./coefficients.js";
+import { exactFraction } from "./fraction.js";
+import { emitLoop } from "./loop.js";
+import type { ShampooOptions } from "./options.js";
+
+export interface RootOptions {
+  readonly epsilon: number;
+  readonly epsilonKind: ShampooOptions["epsilonKind"];
+  readonly root: ShampooOptions["root"];
+}
+
+/** Values by name; all but `root` are [count] float32 (`usable` bool). */
+export interface InverseRoots {
+  /** (S + ridge·I)^(−1/p), [count, d, d] float32. Meaningless where not usable. */
+  readonly root: string;
+  /** Whether the root may be used: finite, and its true residual within the threshold; not for a matrix of zeros. */
+  readonly usable: string;
+  /** Whether every try failed. */
+  readonly failed: string;
+  /** max|D·Hᵖ − I| of the last try, D the matrix with its ridge. */
+  readonly residual: string;
+  /** λ_max(D)/λ_min(D), estimated by power iterations on D and H: from below. */
+  readonly condition: string;
+  /** Rounds of the last try. */
+  readonly iterations: string;
+  /** Tries with a larger ridge. */
+  readonly retries: string;
+}
+
+/** Arithmetic in the roots' precision. */
+class Arithmetic {
+  readonly type: DataType;
+  readonly double: boolean;
+
+  constructor(
+    precision: "float64" | "float32",
+    readonly count: number,
+    readonly size: number,
+  ) {
+    this.double = precision === "float64";
+    this.type = this.double ? DataType.DOUBLE : DataType.FLOAT;
+  }
+
+  constant(b: GraphBuilder, value: number | readonly number[], dims?: readonly number[]): string {
+    return b.constant(this.type, value, dims);
+  }
+  /** Guards a division. */
+  tiny(b: GraphBuilder): string {
+    return this.constant(b, this.double ? 1e-300 : 1e-37);
+  }
+  filled(b: GraphBuilder, value: number): string {
+    return this.constant(b, new Array<number>(this.count).fill(value), [this.count, 1, 1]);
+  }
+  get matrices() {
+    return { elemType: this.type, shape: [this.count, this.size, this.size] };
+  }
+  get vectors() {
+    return { elemType: this.type, shape: [this.count, this.size, 1] };
+  }
+  get scalars() {
+    return { elemType: this.type, shape: [this.count, 1, 1] };
+  }
+}
+
+/**
+ * D = S + ridge·I, H = D^(−1/p). The matrices are scaled to a largest entry of 1 first, so tiny and huge ones are alike.
+ * A bound of λ_max is ‖C⁴‖_F^(1/4), C the scaled matrix, which is at most d^(1/8) too large; with the ridge it gives the
+ * interval of the spectrum and so the whole course of the iteration (see coefficients.ts).
+ *
+ * @param statistics [count, d, d] float32.
+ * @param factor a float32 scalar that multiplies the statistics, or undefined.
+ */
+export function emitInverseRoots(
+  b: GraphBuilder,
+  statistics: string,
+  count: number,
+  size: number,
+  exponent: number,
+  options: RootOptions,
+  factor?: string,
+): InverseRoots {
+  const a = new Arithmetic(options.root.precision, count, size);
+  const fraction = exactFraction(exponent);
+  if (!fraction) throw new Error(`${exponent} is no exponent`);
+  const relative = options.epsilonKind === "relative";
+  let s = a.double ? b.cast(statistics, DataType.DOUBLE) : statistics;
+  if (factor) s = b.mul(s, a.double ? b.cast(factor, DataType.DOUBLE) : factor);
+  const largest = b.reduce("ReduceMax", s, [1, 2], true);
+  const zero = relative ? b.op("Not", [b.greater(largest, a.constant(b, 0))]) : undefined;
+  const unit = zero
+    ? b.where(zero, a.constant(b, 1), largest)
+    : b.max(b.add(largest, a.constant(b, options.epsilon)), a.tiny(b));
+  const c = b.div(s, unit);
+  const squared = b.matMul(c, c);
+  const fourth = b.matMul(squared, squared);
+  const bound = b.sqrt(b.sqrt(b.reduce("ReduceL2", fourth, [1, 2], true)));
+  const start = a.constant(b, randomVector(size), [1, size, 1]);
+  const top = relative ? emitTopEigenvalue(b, a, c, fourth, start) : bound;
+  let ridge = relative ? b.mul(top, a.constant(b, options.epsilon)) : b.div(a.constant(b, options.epsilon), unit);
+  if (zero) ridge = b.where(zero, a.constant(b, 1), ridge);
+
+  const eye = b.op("EyeLike", [b.op("ConstantOfShape", [b.i64([size, size])])], { dtype: a.type });
+  const attempt = (inner: GraphBuilder, ridgeNow: string) =>
+    emitIteration(inner, a, inner.add(c, inner.mul(ridgeNow, eye)), inner.add(bound, ridgeNow), ridgeNow, eye, {
+      numerator: fraction.numerator,
+      denominator: fraction.denominator,
+      ...options,
+    });
+  const tried = emitTries(b, a, c, ridge, options.root, attempt);
+
+  // Undo the scaling: (unit·D)^(−1/p) = unit^(−1/p)·D^(−1/p).
+  const power = integerPower(b, tried.root, fraction.denominator);
+  const unscaled = b.mul(power, b.pow(unit, a.constant(b, -1 / exponent)));
+  const root = a.double ? b.cast(unscaled, DataType.FLOAT) : unscaled;
+  const overflow = b.op("IsInf", [b.reduce("ReduceMax", root, [1, 2], true)]);
+  const ok = b.op("And", [tried.ok, b.op("Not", [overflow])]);
+  const nonzero = zero ? b.op("Not", [zero]) : undefined;
+  const failed = nonzero ? b.op("And", [b.op("Not", [ok]), nonzero]) : b.op("Not", [ok]);
+  const condition = b.mul(
+    b.add(top, tried.ridge),
+    b.pow(emitLargestStretch(b, a, tried.root, start), a.constant(b, fraction.numerator)),
+  );
+  const flat = (value: string, type?: DataType) => b.reshape(type === undefined ? value : b.cast(value, type), [count]);
+  return {
+    root,
+    usable: flat(nonzero ? b.op("And", [ok, nonzero]) : ok),
+    failed: flat(failed),
+    residual: flat(tried.residual, DataType.FLOAT),
+    condition: flat(condition, DataType.FLOAT),
+    iterations: flat(tried.iterations, DataType.FLOAT),
+    retries: flat(tried.retries, DataType.FLOAT),
+  };
+}
+
+/** λ_max by power iteration with C⁴; the Rayleigh quotient at the end is of C. */
+function emitTopEigenvalue(b: GraphBuilder, a: Arithmetic, c: string, fourth: string, start: string): string {
+  const { vector } = emitLoop(
+    b,
+    25,
+    {
+      vector: { value: b.mul(a.filled(b, 1), start), type: a.vectors },
+      stretch: { value: a.filled(b, 0), type: a.scalars },
+    },
+    (inner, { vector, stretch }) => {
+      const product = inner.matMul(fourth, vector);
+      const length = inner.max(inner.reduce("ReduceL2", product, [1, 2], true), a.tiny(inner));
+      const change = inner.abs(inner.sub(length, stretch));
+      const moving = inner.greater(change, inner.mul(length, a.constant(inner, a.double ? 1e-7 : 1e-5)));
+      return {
+        again: any(inner, moving),
+        values: { vector: inner.div(product, length), stretch: length },
+      };
+    },
+  );
+  const product = b.reduceSum(b.mul(vector, b.matMul(c, vector)), [1, 2], true);
+  const square = b.max(b.reduceSum(b.mul(vector, vector), [1, 2], true), a.tiny(b));
+  return b.div(product, square);
+}
+
+/** ‖H‖₂ from below, by a few power iterations. */
+function emitLargestStretch(b: GraphBuilder, a: Arithmetic, h: string, start: string): string {
+  let vector = start;
+  let length = "";
+  for (let i = 0; i < 6; i++) {
+    const product = b.matMul(h, vector);
+    length = b.max(b.reduce("ReduceL2", product, [1, 2], true), a.tiny(b));
+    vector = b.div(product, length);
+  }
+  return length;
+}
+
+interface Attempt {
+  readonly root: string;
+  readonly residual: string;
+  readonly iterations: string;
+}
+
+interface Tries extends Attempt {
+  readonly ok: string;
+  readonly retries: string;
+  readonly ridge: string;
+}
+
+/** Tries again, with ten times the ridge, as long as a matrix of the stack has no root. */
+function emitTries(
+  b: GraphBuilder,
+  a: Arithmetic,
+  matrices: string,
+  ridge: string,
+  options: ShampooOptions["root"],
+  attempt: (b: GraphBuilder, ridge: string) => Attempt,
+): Tries {
+  const accept = (inner: GraphBuilder, residual: string) =>
+    inner.op("LessOrEqual", [residual, a.constant(inner, options.threshold)]);
+  if (options.retries === 0) {
+    const only = attempt(b, ridge);
+    return { ...only, ok: accept(b, only.residual), retries: a.filled(b, 0), ridge };
+  }
+  const result = emitLoop(
+    b,
+    options.retries + 1,
+    {
+      root: { value: matrices, type: a.matrices },
+      residual: { value: a.filled(b, 0), type: a.scalars },
+      iterations: { value: a.filled(b, 0), type: a.scalars },
+      ridge: { value: b.mul(ridge, a.filled(b, 1)), type: a.scalars },
+      tries: { value: a.filled(b, -1), type: a.scalars },
+      ok: {
+        value: b.constant(DataType.BOOL, new Array<number>(a.count).fill(0), [a.count, 1, 1]),
+        type: { elemType: DataType.BOOL, shape: [a.count, 1, 1] },
+      },
+    },
+    (inner, before) => {
+      const next = attempt(inner, before.ridge);
+      const keep = (old: string, fresh: string) => inner.where(before.ok, old, fresh);
+      const ok = inner.op("Or", [before.ok, accept(inner, next.residual)]);
+      return {
+        again: any(inner, inner.op("Not", [ok])),
+        values: {
+          root: keep(before.root, next.root),
+          residual: keep(before.residual, next.residual),
+          iterations: keep(before.iterations, next.iterations),
+          ridge: inner.where(ok, before.ridge, inner.mul(before.ridge, a.constant(inner, 10))),
+          tries: keep(before.tries, inner.add(before.tries, a.constant(inner, 1))),
+          ok,
+        },
+      };
+    },
+  );
+  return { ...result, retries: result.tries };
+}
+
+/** The coupled iteration for D^(−1/numerator), and its true residual. */
+function emitIteration(
+  b: GraphBuilder,
+  a: Arithmetic,
+  d: string,
+  bound: string,
+  ridge: string,
+  eye: string,
+  options: RootOptions & { numerator: number; denominator: number },
+): Attempt {
+  const p = options.numerator;
+  const table = coefficientTable({
+    p,
+    degree: options.root.solver === "newton" ? 1 : 2,
+    smallest: a.double ? 1e-15 : 1e-8,
+    likely: options.epsilonKind === "relative" ? options.epsilon / (1 + options.epsilon) / 1.1 : 0,
+    end: Math.sqrt(options.root.tolerance),
+    // Measured: as accurate as the plain iteration, at half its rounds.
+    floor: a.double ? 1e-2 : 5e-2,
+  });
+  const last = table.rows.length - 1;
+  const degree = (table.rows[0] as number[]).length - 1;
+  const columns = Array.from({ length: degree + 1 }, (_, k) =>
+    a.constant(
+      b,
+      table.rows.map((row) => row[k] as number),
+    ),
+  );
+  const polynomial = (inner: GraphBuilder, m: string, row: string) => {
+    const coefficient = (k: number) => inner.gather(columns[k] as string, row);
+    const scaled = inner.add(inner.mul(eye, coefficient(0)), inner.mul(m, coefficient(1)));
+    return degree === 1 ? scaled : inner.add(scaled, inner.mul(inner.matMul(m, m), coefficient(2)));
+  };
+
+  // The first round that the interval [ridge/bound, 1] allows: the last row whose own interval holds it.
+  const bounds = a.constant(b, [...table.bounds], [1, 1, last + 1]);
+  const reached = b.cast(b.op("LessOrEqual", [bounds, b.div(ridge, bound)]), DataType.INT32);
+  const row = b.max(b.sub(b.reduceSum(reached, [2], true), b.i32(1)), b.i32(0));
+  const m = b.div(d, bound);
+  const first = polynomial(b, m, row);
+  const begun = {
+    m: { value: timesPower(b, m, first, p), type: a.matrices },
+    h: { value: b.mul(first, b.pow(bound, a.constant(b, -1 / p))), type: a.matrices },
+    row: {
+      value: b.min(b.add(row, b.i32(1)), b.i32(last)),
+      type: { elemType: DataType.INT32, shape: [a.count, 1, 1] },
+    },
+  };
+  const unfinished = (inner: GraphBuilder, at: string) => any(inner, inner.less(at, inner.i32(last)));
+  const ended = emitLoop(
+    b,
+    options.root.maxIterations,
+    begun,
+    (inner, now) => {
+      const t = polynomial(inner, now.m, now.row);
+      const next = inner.min(inner.add(now.row, inner.i32(1)), inner.i32(last));
+      return {
+        again: unfinished(inner, next),
+        values: { m: timesPower(inner, now.m, t, p), h: inner.matMul(now.h, t), row: next },
+      };
+    },
+    unfinished(b, begun.row.value),
+  );
+  const h = b.matMul(ended.h, polynomial(b, ended.m, ended.row));
+  const error = b.sub(timesPower(b, d, h, p), eye);
+  // A maximum may pass over NaN; a sum does not.
+  const finite = b.mul(b.reduceSum(error, [1, 2], true), a.constant(b, 0));
+  const residual = b.add(b.reduce("ReduceMax", b.abs(error), [1, 2], true), finite);
+  return { root: h, residual, iterations: b.cast(b.add(b.sub(ended.row, row), b.i32(1)), a.type) };
+}
+
+/** x·yᵖ for commuting x and y, by repeated squaring. */
+function timesPower(b: GraphBuilder, x: string, y: string, p: number): string {
+  let result = x;
+  let power = y;
+  for (let rest = p; rest > 0; rest = Math.floor(rest / 2)) {
+    if (rest % 2 === 1) result = b.matMul(result, power);
+    if (rest > 1) power = b.matMul(power, power);
+  }
+  return result;
+}
+
+/** hᵠ for the denominator q of a rational exponent. */
+function integerPower(b: GraphBuilder, h: string, q: number): string {
+  return q === 1 ? h : timesPower(b, h, h, q - 1);
+}
+
+/** Whether any of a bool tensor holds: a bool scalar. */
+function any(b: GraphBuilder, bools: string): string {
+  const most = b.reduce("ReduceMax", b.cast(bools, DataType.INT32), undefined, false);
+  return b.greater(most, b.i32(0));
+}
+
+/** Numbers in (−1, 1) that stay the same from run to run (mulberry32). */
+function randomVector(size: number): number[] {
+  let state = 0x9e3779b9;
+  return Array.from({ length: size }, () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1;
+  });
+}

@@ -1,0 +1,155 @@
+/** The refresh of all preconditioners: blocks of one size and exponent are stacked and rooted together. */
+import type { GraphBuilder } from "../../onnx/builder.js";
+import { DataType } from "../../onnx/proto.js";
+import type { StateSpec, StepResult, StepValues } from "../optimizer.js";
+import { emitInverseRoots, type InverseRoots, type RootOptions } from "./newton.js";
+
+/** The blocks along one axis of a region: equal matrices with one exponent. */
+export interface Factor {
+  /** State names of the statistics and of the preconditioners, both [d, d] or [count, d, d]. */
+  readonly statistics: string;
+  readonly preconditioner: string;
+  /** What to call it in diagnostics, such as `encoder.0.weight/0`. */
+  readonly label: string;
+  readonly count: number;
+  readonly size: number;
+  readonly exponent: number;
+}
+
+/** Factors that are rooted in one stack. */
+export interface RootGroup {
+  readonly name: string;
+  readonly size: number;
+  readonly exponent: number;
+  readonly factors: readonly Factor[];
+  /** Matrices in all. */
+  readonly count: number;
+}
+
+/** Elements of a stack beyond which more matrices gain nothing and only push each other out of the cache. */
+const STACK_ELEMENTS = 2 ** 20;
+
+/** Groups factors of one size and exponent, up to `STACK_ELEMENTS` in a stack. */
+export function groupFactors(factors: readonly Factor[]): RootGroup[] {
+  const stacks = new Map<string, Factor[][]>();
+  for (const factor of factors) {
+    const key = `${factor.size}^${Number(factor.exponent.toFixed(4))}`;
+    const known = stacks.get(key) ?? [];
+    if (known.length === 0) stacks.set(key, known);
+    const open = known[known.length - 1];
+    const count = (open ?? []).reduce((sum, other) => sum + other.count, 0);
+    if (open && (count + factor.count) * factor.size ** 2 <= STACK_ELEMENTS) open.push(factor);
+    else known.push([factor]);
+  }
+  return [...stacks].flatMap(([key, groups]) =>
+    groups.map((group, i) => ({
+      name: groups.length === 1 ? key : `${key}.${i}`,
+      size: (group[0] as Factor).size,
+      exponent: (group[0] as Factor).exponent,
+      factors: group,
+      count: group.reduce((sum, factor) => sum + factor.count, 0),
+    })),
+  );
+}
+
+/** The state that counts, for each block, the refreshes that failed since its last good root. */
+export function failureState(group: RootGroup): StateSpec {
+  return {
+    name: `roots/${group.name}/failures`,
+    type: DataType.FLOAT,
+    dims: [group.count],
+    init: () => new Float32Array(group.count),
+  };
+}
+
+/** Names of a group's blocks, in the order of its block metrics. */
+export function blockNames(group: RootGroup): string[] {
+  return group.factors.flatMap((factor) =>
+    factor.count === 1 ? [factor.label] : Array.from({ length: factor.count }, (_, i) => `${factor.label}/block${i}`),
+  );
+}
+
+export const BLOCK_METRICS = ["residual", "condition", "iterations", "retries", "failures"] as const;
+
+/**
+ * Refreshes every preconditioner. Statistics of zeros and failed roots keep the preconditioner that was there.
+ *
+ * Metrics: `roots/failed` (blocks that failed now), `roots/residual`, `roots/condition`, `roots/iterations` and
+ * `roots/retries` (largest over the blocks). Block metrics: the same for each block, and the refreshes failed in a row.
+ */
+export function emitRoots(
+  b: GraphBuilder,
+  groups: readonly RootGroup[],
+  options: RootOptions,
+  values: Pick<StepValues, "state">,
+  factor: string | undefined,
+): StepResult {
+  const state = new Map<string, string>();
+  const blockMetrics = new Map<string, string>();
+  const all: InverseRoots[] = [];
+  const stacked = (group: RootGroup, name: (factor: Factor) => string) =>
+    b.concat(
+      group.factors.map((one) => {
+        const value = values.state(name(one));
+        return one.count === 1 ? b.unsqueeze(value, [0]) : value;
+      }),
+      0,
+    );
+  for (const group of groups) {
+    b.scope(`roots/${group.name}`, () => {
+      const statistics = stacked(group, (one) => one.statistics);
+      const before = stacked(group, (one) => one.preconditioner);
+      const roots = emitInverseRoots(b, statistics, group.count, group.size, group.exponent, options, factor);
+      const usable = b.reshape(roots.usable, [group.count, 1, 1]);
+      const after = b.where(usable, roots.root, before);
+      splitStack(b, group, after).forEach((value, i) => {
+        const one = group.factors[i] as Factor;
+        state.set(one.preconditioner, one.count === 1 ? b.squeeze(value, [0]) : value);
+      });
+      const { name } = failureState(group);
+      const failed = b.cast(roots.failed, DataType.FLOAT);
+      const failures = b.mul(b.add(values.state(name), failed), failed);
+      state.set(name, failures);
+      const metrics = { ...roots, failures };
+      for (const metric of BLOCK_METRICS) blockMetrics.set(`roots/${group.name}/${metric}`, metrics[metric]);
+      all.push(roots);
+    });
+  }
+  const reduced = (metric: "residual" | "condition" | "iterations" | "retries") =>
+    b.reduce(
+      "ReduceMax",
+      b.concat(
+        all.map((roots) => roots[metric]),
+        0,
+      ),
+      undefined,
+      false,
+    );
+  const failed = b.cast(
+    b.concat(
+      all.map((roots) => roots.failed),
+      0,
+    ),
+    DataType.FLOAT,
+  );
+  return {
+    parameters: new Map(),
+    state,
+    metrics: new Map([
+      ["roots/failed", b.reduceSum(failed, undefined, false)],
+      ["roots/residual", reduced("residual")],
+      ["roots/condition", reduced("condition")],
+      ["roots/iterations", reduced("iterations")],
+      ["roots/retries", reduced("retries")],
+    ]),
+    blockMetrics,
+  };
+}
+
+function splitStack(b: GraphBuilder, group: RootGroup, stack: string): string[] {
+  if (group.factors.length === 1) return [stack];
+  return b.node("Split", [stack, b.i64(group.factors.map((factor) => factor.count))], {
+    outputs: group.factors.length,
+    attributes: { axis: 0 },
+  });
+}

@@ -1,0 +1,260 @@
+/**
+ * Shampoo, FIM Shampoo and Fishy. For a matrix with gradient G and statistics gradient Ĝ (the true one for Shampoo):
+ *
+ *     L ← β₂L + (1 − β₂)ĜĜᵀ        R ← β₂R + (1 − β₂)ĜᵀĜ        U = L^(−1/p) · G · R^(−1/p)
+ *
+ * then grafting, weight decay and momentum in Google's order (`momentumOrder: after`), or momentum of G first, in
+ * Meta's. A step is: statistics, roots, update; each part is a graph of its own, so that each can have its interval.
+ */
+import type { GraphBuilder } from "../../onnx/builder.js";
+import { DataType } from "../../onnx/proto.js";
+import { addWeighted } from "../common.js";
+import type { Optimizer, ParameterSpec, StepResult, StepValues } from "../optimizer.js";
+import { createSchedule, type RunLength } from "../schedules.js";
+import { emitBlocks, emitUnblock } from "./blocking.js";
+import { emitGraft, emitWithNormOf, hasSecondMoment } from "./grafting.js";
+import { emitMomentum, momentumCorrection } from "./momentum.js";
+import type { ShampooOptions } from "./options.js";
+import { type ParameterPlan, planParameter, stateOf } from "./plan.js";
+import { emitPrecondition } from "./precondition.js";
+import { BLOCK_METRICS, blockNames, emitRoots, failureState, groupFactors } from "./roots.js";
+import { statisticsUpdates, stepSchedule } from "./schedule.js";
+import { emitStatistics } from "./statistics.js";
+
+/**
+ * Makes the optimizer. State: `<parameter>/momentum` and `<parameter>/graft` of the parameter's shape;
+ * `<parameter>/statistics<axis>` and `<parameter>/preconditioner<axis>`, [d, d] or [blocks, d, d] (`<parameter>/region<i>/…`
+ * when the blocks are of several shapes); `roots/<group>/failures`.
+ */
+export function createShampoo(
+  options: ShampooOptions,
+  parameters: readonly ParameterSpec[],
+  run: RunLength = {},
+): Optimizer {
+  const multiplier = createSchedule(options.schedule, run);
+  const plans = parameters.map((parameter) => planParameter(parameter, options));
+  const preconditioned = plans.filter((plan) => plan.preconditioned);
+  const groups = groupFactors(
+    plans.flatMap((plan) => (plan.preconditioned?.factors ?? []).flatMap((factors) => [...factors.values()])),
+  );
+  const correctsStatistics = options.statisticsBiasCorrection && options.beta2 < 1;
+  const source = options.name === "shampoo" ? "gradient" : "sampled";
+  const active = preconditioned.length > 0;
+  return {
+    name: options.name,
+    parameters,
+    state: [...plans.flatMap((plan) => stateOf(plan, options)), ...groups.map(failureState)],
+    hyperparameters: (step) => hyperparameters(options, multiplier(step), step),
+    schedule: (step) => (active ? stepSchedule(options, step) : { statistics: false, roots: false }),
+    emitUpdate: (b, values) => emitUpdate(b, values, plans, options),
+    ...(active && {
+      statisticsSource: source,
+      blocks: new Map(
+        groups.flatMap((group) =>
+          BLOCK_METRICS.map((metric): [string, string[]] => [`roots/${group.name}/${metric}`, blockNames(group)]),
+        ),
+      ),
+      emitStatistics: (b, values) => emitAllStatistics(b, values, preconditioned, options),
+      emitRoots: (b, values) =>
+        emitRoots(
+          b,
+          groups,
+          options,
+          values,
+          correctsStatistics ? values.hyperparameter("statistics_factor") : undefined,
+        ),
+    }),
+  };
+}
+
+function hyperparameters(options: ShampooOptions, multiplier: number, step: number) {
+  const lr = options.learningRate * multiplier;
+  const correction = momentumCorrection(options, step);
+  const graftCorrection = options.graft === "adam" ? Math.sqrt(1 - options.graftBeta2 ** step) : 1;
+  const independent = options.weightDecayKind === "independent";
+  return {
+    step,
+    learning_rate: lr,
+    // The step is linear in the momentum, so its bias correction costs nothing here.
+    step_size: lr / correction,
+    // … but a coupled decay must not be divided by it when the momentum comes first.
+    weight_decay:
+      options.weightDecayKind === "coupled" && options.momentumOrder === "before"
+        ? options.weightDecay * correction
+        : options.weightDecay,
+    decay_factor: 1 - (independent ? multiplier : lr) * options.weightDecay,
+    statistics_factor: options.beta2 === 1 ? 1 : 1 / (1 - options.beta2 ** statisticsUpdates(options, step)),
+    graft_epsilon: options.graftEpsilon * graftCorrection,
+    graft_correction: graftCorrection,
+    preconditioning: step >= options.startStep ? 1 : 0,
+  };
+}
+
+function emitAllStatistics(
+  b: GraphBuilder,
+  values: StepValues,
+  plans: readonly ParameterPlan[],
+  options: ShampooOptions,
+): StepResult {
+  const state = new Map<string, string>();
+  for (const { parameter, preconditioned } of plans) {
+    if (!preconditioned) continue;
+    b.scope(parameter.name, () => {
+      let gradient = values.statisticsGradient(parameter.name);
+      if (options.name === "shampoo") gradient = withL2(b, gradient, parameter.name, values, options);
+      const stacks = emitBlocks(b, gradient, parameter.dims, preconditioned.cut);
+      for (const [i, factors] of preconditioned.factors.entries()) {
+        const region = preconditioned.cut.regions[i];
+        if (!region) continue;
+        for (const [axis, factor] of factors) {
+          const weight = options.beta2 === 1 ? 1 : 1 - options.beta2;
+          const old = values.state(factor.statistics);
+          state.set(
+            factor.statistics,
+            emitStatistics(b, region, axis, stacks[i] as string, old, options.beta2, weight),
+          );
+        }
+      }
+    });
+  }
+  return { parameters: new Map(), state };
+}
+
+function withL2(b: GraphBuilder, gradient: string, name: string, values: StepValues, options: ShampooOptions): string {
+  if (options.weightDecay === 0 || options.weightDecayKind !== "l2") return gradient;
+  return addWeighted(b, gradient, values.parameter(name), values.hyperparameter("weight_decay"));
+}
+
+/** A parameter on its way through the update: value names. */
+interface Prepared {
+  readonly plan: ParameterPlan;
+  /** What is preconditioned: the gradient, or its momentum. */
+  readonly gradient: string;
+  /** What the graft alone would do. */
+  readonly graftStep: string;
+}
+
+function emitUpdate(
+  b: GraphBuilder,
+  values: StepValues,
+  plans: readonly ParameterPlan[],
+  options: ShampooOptions,
+): StepResult {
+  const state = new Map<string, string>();
+  const updated = new Map<string, string>();
+  const prepared = plans.map((plan) => b.scope(plan.parameter.name, () => prepare(b, plan, values, options, state)));
+  const directions = emitDirections(b, prepared, values, options);
+  for (const { plan } of prepared) {
+    const { name } = plan.parameter;
+    b.scope(name, () => {
+      let step = directions.get(name) as string;
+      let parameter = values.parameter(name);
+      const decays = options.weightDecay > 0;
+      if (decays && options.weightDecayKind === "coupled") {
+        step = addWeighted(b, step, parameter, values.hyperparameter("weight_decay"));
+      }
+      if (options.momentum > 0 && options.momentumOrder === "after") {
+        const momentum = emitMomentum(b, options, values.state(`${name}/momentum`), step);
+        state.set(`${name}/momentum`, momentum.buffer);
+        step = momentum.output;
+      }
+      if (decays && (options.weightDecayKind === "decoupled" || options.weightDecayKind === "independent")) {
+        parameter = b.mul(parameter, values.hyperparameter("decay_factor"));
+      }
+      updated.set(name, b.sub(parameter, b.mul(step, values.hyperparameter("step_size"))));
+    });
+  }
+  return { parameters: updated, state };
+}
+
+function prepare(
+  b: GraphBuilder,
+  plan: ParameterPlan,
+  values: StepValues,
+  options: ShampooOptions,
+  state: Map<string, string>,
+): Prepared {
+  const { name } = plan.parameter;
+  const gradient = withL2(b, values.gradient(name), name, values, options);
+  let numerator = gradient;
+  if (options.momentum > 0 && options.momentumOrder === "before") {
+    const momentum = emitMomentum(b, options, values.state(`${name}/momentum`), gradient);
+    state.set(`${name}/momentum`, momentum.buffer);
+    numerator = momentum.output;
+  }
+  const graft = emitGraft(
+    b,
+    options,
+    gradient,
+    numerator,
+    hasSecondMoment(options.graft) ? () => values.state(`${name}/graft`) : undefined,
+    () => values.hyperparameter("graft_epsilon"),
+    () => values.hyperparameter("graft_correction"),
+  );
+  if (graft.secondMoment) state.set(`${name}/graft`, graft.secondMoment);
+  return { plan, gradient: numerator, graftStep: graft.step };
+}
+
+/** The steps by parameter name: preconditioned from the start step on, the graft's own before and without one. */
+function emitDirections(
+  b: GraphBuilder,
+  prepared: readonly Prepared[],
+  values: StepValues,
+  options: ShampooOptions,
+): Map<string, string> {
+  const directions = new Map(prepared.map(({ plan, graftStep }) => [plan.parameter.name, graftStep]));
+  const active = prepared.filter(({ plan }) => plan.preconditioned);
+  if (active.length === 0) return directions;
+  const emit = (inner: GraphBuilder) =>
+    active.map((one) => inner.scope(one.plan.parameter.name, () => emitDirection(inner, one, values, options)));
+  let results: string[];
+  if (options.startStep <= 1) results = emit(b);
+  else {
+    // The preconditioners must be declared outside the branch that reads them.
+    for (const { plan } of active) forEachFactor(plan, (factor) => values.state(factor.preconditioner));
+    const branch = (name: string, build: (inner: GraphBuilder) => string[]) => {
+      const inner = b.subgraph(name);
+      build(inner).forEach((value, i) => {
+        const { dims } = (active[i] as Prepared).plan.parameter;
+        inner.output(inner.op("Identity", [value]), { elemType: DataType.FLOAT, shape: dims });
+      });
+      return inner.graph;
+    };
+    results = b.node("If", [b.greater(values.hyperparameter("preconditioning"), b.f32(0.5))], {
+      name: "direction",
+      outputs: active.length,
+      attributes: {
+        then_branch: branch("preconditioned", emit),
+        else_branch: branch("graft", () => active.map(({ graftStep }) => graftStep)),
+      },
+    });
+  }
+  active.forEach(({ plan }, i) => {
+    directions.set(plan.parameter.name, results[i] as string);
+  });
+  return directions;
+}
+
+function forEachFactor(plan: ParameterPlan, visit: (factor: { preconditioner: string }) => void): void {
+  for (const factors of plan.preconditioned?.factors ?? []) for (const factor of factors.values()) visit(factor);
+}
+
+function emitDirection(b: GraphBuilder, one: Prepared, values: StepValues, options: ShampooOptions): string {
+  const { preconditioned, parameter } = one.plan;
+  if (!preconditioned) return one.graftStep;
+  const { cut } = preconditioned;
+  const grafts = options.graft !== "none";
+  const byBlock = grafts && options.graftNorm === "block";
+  const lengths = byBlock ? emitBlocks(b, one.graftStep, parameter.dims, cut) : [];
+  const stacks = emitBlocks(b, one.gradient, parameter.dims, cut).map((stack, i) => {
+    const region = cut.regions[i] as (typeof cut.regions)[number];
+    const factors = preconditioned.factors[i] ?? new Map();
+    const matrices = new Map([...factors].map(([axis, factor]) => [axis, values.state(factor.preconditioner)]));
+    const direction = emitPrecondition(b, region, stack, matrices);
+    if (!byBlock) return direction;
+    const axes = region.block.map((_, axis) => axis + (region.count === 1 ? 0 : 1));
+    return emitWithNormOf(b, direction, lengths[i] as string, axes);
+  });
+  const direction = emitUnblock(b, stacks, parameter.dims, cut);
+  return grafts && !byBlock ? emitWithNormOf(b, direction, one.graftStep) : direction;
+}
