@@ -60,4 +60,9 @@ for (const folder of folders.filter((path) => existsSync(join(path, "golden.safe
   }
 }
 console.log(`${cpus()[0]?.model}, Node ${process.version}, onnxruntime-node ${ort.env.versions.node}\n`);
-console.log(formatTable(["model", "loss", "parameters", "loss error (relative above 1)", "largest ‖g − PyTorch‖/‖PyTorch‖"], rows));
+console.log(
+  formatTable(
+    ["model", "loss", "parameters", "loss error (relative above 1)", "largest ‖g − PyTorch‖/‖PyTorch‖"],
+    rows,
+  ),
+);
