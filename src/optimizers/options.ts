@@ -71,7 +71,7 @@ function describeIssue(issue: z.core.$ZodIssue, schema: z.ZodType, input: unknow
 function schemaAt(schema: z.ZodType, path: readonly PropertyKey[]): z.ZodType | undefined {
   let current: z.ZodType | undefined = schema;
   for (const key of [...path, undefined]) {
-    while (current instanceof z.ZodDefault || current instanceof z.ZodOptional) {
+    while (current instanceof z.ZodDefault || current instanceof z.ZodPrefault || current instanceof z.ZodOptional) {
       current = current.unwrap() as z.ZodType;
     }
     if (key === undefined || !(current instanceof z.ZodObject)) break;

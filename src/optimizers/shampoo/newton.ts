@@ -89,7 +89,7 @@ export function emitInverseRoots(
   let s = a.double ? b.cast(statistics, DataType.DOUBLE) : statistics;
   if (factor) s = b.mul(s, a.double ? b.cast(factor, DataType.DOUBLE) : factor);
   const largest = b.reduce("ReduceMax", s, [1, 2], true);
-  const zero = relative ? b.op("Not", [b.greater(largest, a.constant(b, 0))]) : undefined;
+  const zero = relative ? b.equal(largest, a.constant(b, 0)) : undefined;
   const unit = zero
     ? b.where(zero, a.constant(b, 1), largest)
     : b.max(b.add(largest, a.constant(b, options.epsilon)), a.tiny(b));
