@@ -1,8 +1,9 @@
 /** Reading datasets from files. */
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { FishyError, messageOf } from "../errors.js";
+import { readBytes } from "./bytes.js";
 import { type Column, columnOf, type Dataset, makeDataset } from "./dataset.js";
 import { DATASET_FORMATS, type DatasetFormat } from "./formats.js";
 
@@ -67,7 +68,7 @@ function readFolder(path: string): Column[] {
 function readFile(path: string, format: DatasetFormat): Column[] {
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(path);
+    bytes = readBytes(path);
   } catch (error) {
     throw new FishyError(`${path} cannot be read: ${messageOf(error)}.`);
   }

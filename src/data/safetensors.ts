@@ -85,31 +85,38 @@ export function decodeSafetensors(bytes: Uint8Array, source = "the safetensors d
   return { tensors, metadata };
 }
 
-/** Writes tensors in the order given; data is aligned to 8 bytes by padding the header with spaces. */
-export function encodeSafetensors(
+/**
+ * A file's bytes in pieces, the tensors in the order given and not copied: for files that are written piece by piece.
+ * Data is aligned to 8 bytes by padding the header with spaces.
+ */
+export function safetensorsPieces(
   tensors: ReadonlyMap<string, NamedTensor>,
   metadata: Readonly<Record<string, string>> = {},
-): Uint8Array {
+): Uint8Array[] {
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  const pieces: Uint8Array[] = [];
   let offset = 0;
   for (const [name, { type, dims, data }] of tensors) {
     const dtype = Object.keys(TYPES).find((key) => TYPES[key] === type);
     if (!dtype) throw new Error(`tensor '${name}': type ${type} has no name in safetensors`);
     header[name] = { dtype, shape: dims, data_offsets: [offset, offset + data.byteLength] };
+    pieces.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     offset += data.byteLength;
   }
   let json = JSON.stringify(header);
   const length = new TextEncoder().encode(json).length;
   json += " ".repeat((8 - (length % 8)) % 8);
   const encoded = new TextEncoder().encode(json);
-  const bytes = new Uint8Array(8 + encoded.length + offset);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(encoded.length), true);
-  bytes.set(encoded, 8);
-  let position = 8 + encoded.length;
-  for (const { data } of tensors.values()) {
-    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), position);
-    position += data.byteLength;
-  }
-  return bytes;
+  const prefix = new Uint8Array(8);
+  new DataView(prefix.buffer).setBigUint64(0, BigInt(encoded.length), true);
+  return [prefix, encoded, ...pieces];
+}
+
+/** A file's bytes. */
+export function encodeSafetensors(
+  tensors: ReadonlyMap<string, NamedTensor>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array {
+  return Buffer.concat(safetensorsPieces(tensors, metadata));
 }

@@ -8,8 +8,9 @@ export interface Split {
   readonly heldOut: Uint32Array;
 }
 
-/** Marks the permutation of the split off from those of the epochs. */
+/** Mark these permutations off from those of the epochs. */
 const SPLIT_STREAM = 0x5917;
+const SAMPLE_STREAM = 0x5a3c;
 
 /**
  * Holds out some of `length` examples, chosen by `seed`.
@@ -28,4 +29,11 @@ export function splitRows(length: number, heldOut: number, seed = 0): Split {
   }
   const order = permutation(length, SPLIT_STREAM, seed);
   return { train: order.slice(count).sort(), heldOut: order.slice(0, count).sort() };
+}
+
+/** At most `count` of the rows, chosen at random but always the same; in their order. */
+export function someRows(rows: Uint32Array, count: number): Uint32Array {
+  if (rows.length <= count) return rows;
+  const chosen = permutation(rows.length, SAMPLE_STREAM).subarray(0, count).sort();
+  return chosen.map((i) => rows[i] as number);
 }

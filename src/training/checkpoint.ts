@@ -16,7 +16,8 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { decodeSafetensors, encodeSafetensors, type NamedTensor } from "../data/safetensors.js";
+import { readBytes } from "../data/bytes.js";
+import { decodeSafetensors, type NamedTensor, safetensorsPieces } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
 import type { TrainingState } from "./state.js";
 
@@ -58,12 +59,12 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: 
     mkdirSync(temporary, { recursive: true });
     const files: Record<string, { bytes: number; sha256: string }> = {};
     for (const [part, name] of Object.entries(FILES) as [keyof typeof FILES, string][]) {
-      const bytes = encodeSafetensors(checkpoint.state[part], { format: "fishy" });
-      writeSynced(join(temporary, name), bytes);
-      files[name] = { bytes: bytes.length, sha256: sha256(bytes) };
+      const pieces = safetensorsPieces(checkpoint.state[part], { format: "fishy" });
+      writeSynced(join(temporary, name), pieces);
+      files[name] = { bytes: pieces.reduce((sum, piece) => sum + piece.length, 0), sha256: sha256(...pieces) };
     }
     const manifest: CheckpointManifest = { version: CHECKPOINT_VERSION, program, position: checkpoint.position, files };
-    writeSynced(join(temporary, MANIFEST_FILE), Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
+    writeSynced(join(temporary, MANIFEST_FILE), [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
     syncFolder(temporary);
     // A run that went on from an earlier checkpoint reaches this step again.
     rmSync(target, { recursive: true, force: true });
@@ -104,7 +105,7 @@ export function loadCheckpoint(path: string, program?: string): Checkpoint {
   const read = (name: string): ReadonlyMap<string, NamedTensor> => {
     let bytes: Uint8Array;
     try {
-      bytes = readFileSync(join(path, name));
+      bytes = readBytes(join(path, name));
     } catch (error) {
       throw damaged(`its ${name} cannot be read (${messageOf(error)})`);
     }
@@ -144,15 +145,21 @@ export function sha256(...parts: readonly (Uint8Array | string)[]): string {
 /** Writes a file so that it survives a crash of the machine: under a temporary name, synced, renamed. */
 export function writeFileAtomically(path: string, content: string | Uint8Array): void {
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
-  writeSynced(temporary, typeof content === "string" ? Buffer.from(content) : content);
+  writeSynced(temporary, [typeof content === "string" ? Buffer.from(content) : content]);
   renameSync(temporary, path);
 }
 
-function writeSynced(path: string, bytes: Uint8Array): void {
+/** One write call takes at most 2 GiB. */
+const WRITE_BYTES = 2 ** 30;
+
+function writeSynced(path: string, pieces: readonly Uint8Array[]): void {
   const file = openSync(path, "w");
   try {
-    for (let done = 0; done < bytes.length; )
-      done += writeSync(file, bytes, done, Math.min(2 ** 30, bytes.length - done));
+    for (const piece of pieces) {
+      for (let done = 0; done < piece.length; ) {
+        done += writeSync(file, piece, done, Math.min(WRITE_BYTES, piece.length - done));
+      }
+    }
     fsyncSync(file);
   } finally {
     closeSync(file);

@@ -4,7 +4,7 @@ import type { Dataset } from "../data/dataset.js";
 import { loadDataset } from "../data/load.js";
 import { orderedBatches, shuffledBatches } from "../data/shuffled.js";
 import type { Batch, BatchSource } from "../data/source.js";
-import { splitRows } from "../data/split.js";
+import { someRows, splitRows } from "../data/split.js";
 import { type OpenStream, streamBatches } from "../data/stream.js";
 import { UsageError } from "../errors.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
@@ -78,10 +78,8 @@ export async function openData(
   const batchSize = options.batchSize ?? fixed ?? DEFAULT_BATCH_SIZE;
   const source = shuffledBatches(bound, split.train, { batchSize, seed: options.seed, shuffle: options.shuffle });
   const heldOutRows = split.heldOut.subarray(0, evaluated(split.heldOut.length, batchSize, fixed));
-  const finalRows = split.train.subarray(
-    0,
-    evaluated(Math.min(split.train.length, FINAL_TRAIN_EXAMPLES), batchSize, fixed),
-  );
+  const finalCount = Math.min(split.train.length, FINAL_TRAIN_EXAMPLES);
+  const finalRows = someRows(split.train, evaluated(finalCount, batchSize, fixed));
   return {
     source,
     trainExamples: split.train.length,

@@ -30,7 +30,7 @@ export interface RunSummary {
   readonly steps: number;
   /** `interrupted`: stopped by the user before its last step. */
   readonly outcome: "completed" | "interrupted";
-  /** The training examples after the last step (of a large set the first 10,000); absent after an interruption. */
+  /** The training examples after the last step (10,000 of a larger set, chosen at random); absent after an interruption. */
   readonly train?: Evaluation;
   readonly heldOut?: Evaluation;
   /** Loss of the last step's batch. */

@@ -129,7 +129,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
           `After step ${position.step} '${broken}' is not finite, so the state was not saved. Checkpoints of earlier steps are whole. ${DIVERGENCE_ADVICE}`,
         );
       }
-      const path = saveCheckpoint(directory.path, { position, state: stepper.state.snapshot() }, fingerprint);
+      const path = saveCheckpoint(directory.path, { position, state: stepper.state.tensors() }, fingerprint);
       pruneCheckpoints(directory.path, options.keepCheckpoints);
       return path;
     };
@@ -163,7 +163,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     const train = !stopped && data.train ? await evaluate(data.train()) : undefined;
     if (lastRecord) record({ ...lastRecord, ...(evaluation && heldOutFields(evaluation)) });
     const checkpoint = save(position);
-    const state = stepper.state.snapshot();
+    const state = stepper.state.tensors();
     let modelFile: string | undefined;
     if (directory && canExport(directory, program)) {
       modelFile = (await saveTrained(directory, program, state.model, directory.modelFile)).path;

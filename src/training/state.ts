@@ -10,7 +10,7 @@ import { allocateBuffer, DoubleBuffer } from "../runtime/buffers.js";
 import type { Runtime, Tensor } from "../runtime/ort.js";
 import { carriedNames, fedTensors } from "./inputs.js";
 
-/** A copy of everything that a run carries. */
+/** Everything that a run carries. */
 export interface TrainingState {
   /** Parameters and running statistics by name. */
   readonly model: ReadonlyMap<string, NamedTensor>;
@@ -55,16 +55,11 @@ export class StateBuffers {
     return new StateBuffers(model, state, frozen);
   }
 
-  /** A copy of the state as it is. */
-  snapshot(): TrainingState {
-    const copy = (buffers: ReadonlyMap<string, DoubleBuffer>) =>
-      new Map(
-        [...buffers].map(([name, { current }]): [string, NamedTensor] => [
-          name,
-          { type: current.type, dims: current.dims, data: current.data.slice() },
-        ]),
-      );
-    return { model: copy(this.model), optimizer: copy(this.optimizer) };
+  /** The state as it is; not a copy, so that the second step after this one overwrites it. */
+  tensors(): TrainingState {
+    const view = (buffers: ReadonlyMap<string, DoubleBuffer>) =>
+      new Map([...buffers].map(([name, { current }]): [string, NamedTensor] => [name, tensorOf(current)]));
+    return { model: view(this.model), optimizer: view(this.optimizer) };
   }
 
   /**
@@ -75,6 +70,10 @@ export class StateBuffers {
     restoreInto(this.model, state.model, source);
     restoreInto(this.optimizer, state.optimizer, source);
   }
+}
+
+function tensorOf({ type, dims, data }: NamedTensor): NamedTensor {
+  return { type, dims, data };
 }
 
 function restoreInto(

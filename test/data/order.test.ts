@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { hashWords, permutation, Random, splitMix64 } from "../../src/data/random.js";
-import { splitRows } from "../../src/data/split.js";
+import { someRows, splitRows } from "../../src/data/split.js";
 
 const sorted = (values: Iterable<number>) => [...values].sort((a, b) => a - b);
 
@@ -68,6 +68,18 @@ describe("splits", () => {
     expect(splitRows(10, 4).heldOut.length).toBe(4);
     expect(splitRows(10, 0).train.length).toBe(10);
     expect([...splitRows(100, 30, 1).heldOut]).not.toEqual([...splitRows(100, 30, 2).heldOut]);
+  });
+
+  test("some rows of many are spread over all of them, and always the same", () => {
+    const rows = Uint32Array.from({ length: 1000 }, (_, i) => 2 * i);
+    const some = someRows(rows, 100);
+    expect(some).toEqual(someRows(rows, 100));
+    expect(new Set(some).size).toBe(100);
+    expect([...some]).toEqual(sorted(some));
+    expect(some.every((row) => row % 2 === 0)).toBe(true);
+    // About half lies in the upper half: 50 ± 5 standard deviations of 4.7.
+    expect(Math.abs(some.filter((row) => row >= 1000).length - 50)).toBeLessThan(24);
+    expect(someRows(rows, 1000)).toBe(rows);
   });
 
   test("nothing left to train on, or no number, is refused", () => {

@@ -83,7 +83,7 @@ describe("a step", () => {
     const { stepper, batches } = await stepperFor((parameters) =>
       createOptimizer({ name: "sgd", learningRate: 0.5 }, parameters),
     );
-    const initial = stepper.state.snapshot().model;
+    const initial = stepper.state.tensors().model;
     const reference = new Map(
       ["A", "a", "B", "b"].map((name) => [name, Float64Array.from(initial.get(name)?.data as Float32Array)]),
     );
@@ -100,7 +100,7 @@ describe("a step", () => {
       const { loss } = await stepper.step(i + 1, batch);
       expect(Math.abs(loss - expected)).toBeLessThan(1e-6 * expected);
     }
-    const trained = stepper.state.snapshot().model;
+    const trained = stepper.state.tensors().model;
     for (const [name, values] of reference) {
       const found = trained.get(name)?.data as Float32Array;
       for (const [i, value] of values.entries()) expect(Math.abs((found[i] as number) - value)).toBeLessThan(2e-6);
@@ -121,7 +121,7 @@ describe("a step", () => {
       }
       await stepper.step(i + 1, batch);
     }
-    const mean = stepper.state.snapshot().model.get("mean")?.data as Float32Array;
+    const mean = stepper.state.tensors().model.get("mean")?.data as Float32Array;
     for (const [j, value] of expected.entries()) expect(mean[j]).toBeCloseTo(value, 6);
     await stepper.release();
   });
@@ -139,7 +139,7 @@ describe("a step", () => {
       b0 -= root;
       expect(metrics.root).toBe(parts.roots ? root : undefined);
       expect(blockMetrics.roots).toEqual(parts.roots ? [root, root + 1] : undefined);
-      const { model, optimizer: state } = stepper.state.snapshot();
+      const { model, optimizer: state } = stepper.state.tensors();
       expect(state.get("statistics")?.data[0]).toBe(statistics);
       expect(state.get("root")?.data[0]).toBe(root);
       expect(model.get("b")?.data[0]).toBe(b0);
