@@ -23,7 +23,7 @@ export async function interruptible<T>(
   const onSignal = () => {
     signals++;
     if (signals > 1) return actions.kill();
-    onActivity?.("stopping after this step (once more to end at once)");
+    onActivity?.("stopping after this step; Ctrl-C again ends at once");
     actions.stop();
   };
   process.on("SIGINT", onSignal);

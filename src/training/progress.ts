@@ -84,8 +84,8 @@ export class Progress {
   }
 
   private onActivity(activity: string): void {
-    if (this.terminal) this.draw(activity);
-    else if (activity.startsWith("stopping")) this.line(`${this.prefix()}${activity}`);
+    if (activity.startsWith("stopping")) this.line(`${this.prefix()}${activity}`);
+    else if (this.terminal) this.draw(activity);
   }
 
   /** Leaves the line. Call at the end, and before anything else is written to the stream. */

@@ -68,6 +68,17 @@ describe("on a terminal", () => {
     expect(drawn.at(-1)).toContain("5.0 s");
   });
 
+  test("stopping is said once, above the line", () => {
+    const { hooks, text, wait } = progressOn({ isTTY: true, columns: 120 }, { color: false });
+    hooks.onPlan(plan);
+    hooks.onStep(record(1));
+    hooks.onActivity("stopping after this step");
+    wait(200);
+    hooks.onStep(record(2));
+    const lines = text().split("\r\x1b[K");
+    expect(lines.slice(2)).toEqual(["stopping after this step\n", expect.stringContaining(" 2/10 ")]);
+  });
+
   test("a narrow terminal loses the bar, then the end of the line, never its width", () => {
     for (const columns of [30, 60, 80]) {
       const { hooks, text } = progressOn({ isTTY: true, columns }, { color: true, label: "fishy" });
