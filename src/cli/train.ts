@@ -163,7 +163,7 @@ function formatResult(result: TrainResult): string {
     ...(heldOut ? [["held out", heldOut.loss.toPrecision(6), percent(heldOut.accuracy)]] : []),
   ];
   return [
-    `${result.outcome === "completed" ? "Trained" : "Stopped after"} ${result.steps} steps in ${result.seconds.toFixed(1)} s (${(1000 * result.medianSecondsPerStep).toFixed(1)} ms a step)`,
+    `${result.outcome === "completed" ? "Trained" : "Stopped after"} ${result.steps} steps in ${result.seconds.toFixed(1)} s (${(1000 * result.secondsPerStep).toFixed(1)} ms a step, median ${(1000 * result.medianSecondsPerStep).toFixed(1)} ms)`,
     ...(rows.length > 0 ? [formatTable(["examples", "loss", "accuracy"], rows)] : []),
     ...(result.modelFile ? [`Model: ${result.modelFile}`] : []),
     ...(result.directory ? [`Run: ${result.directory}`] : []),
