@@ -1,0 +1,24 @@
+/** Fixtures of graphs/artifacts: artifacts of onnxruntime-training 1.19.2 and its own losses and gradients. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { decodeSafetensors, type NamedTensor } from "../../src/data/safetensors.js";
+import { GRAPHS } from "../support/shared.js";
+
+export const ARTIFACTS = join(GRAPHS, "artifacts");
+export const FIXTURES = ["mlp", "cnn", "transformer", "lora", "bce", "l1", "frozen_backbone"] as const;
+
+export function folderOf(name: string): string {
+  return join(ARTIFACTS, name);
+}
+
+export function oracleOf(name: string): ReadonlyMap<string, NamedTensor> {
+  return decodeSafetensors(readFileSync(join(folderOf(name), "oracle.safetensors")), name).tensors;
+}
+
+/** The oracle's tensors below `prefix/`, by the rest of their names. */
+export function group(oracle: ReadonlyMap<string, NamedTensor>, prefix: string): Map<string, NamedTensor> {
+  const start = `${prefix}/`;
+  return new Map(
+    [...oracle].filter(([key]) => key.startsWith(start)).map(([key, value]) => [key.slice(start.length), value]),
+  );
+}
