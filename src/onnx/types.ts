@@ -1,11 +1,13 @@
 /**
  * The type and shape of every value, as ONNX Runtime infers them: every value becomes a graph output, the model is
- * loaded once without optimisation, and the session's metadata is read. There is no shape inference of our own.
+ * loaded once without optimisation, and the session's metadata is read. Dimensions that it loses at a Reshape by a
+ * computed shape are found again (`refine-shapes.ts`), and it is asked once more with them as a hint.
  */
 import { FishyError, messageOf } from "../errors.js";
 import { type Dim, type ValueType, valueInfo } from "./builder.js";
 import { cloneModel, encodeModel } from "./codec.js";
 import { DataType, type ModelProto, type TensorProto, type ValueInfoProto } from "./proto.js";
+import { refineShapes } from "./refine-shapes.js";
 import { dimsOf, isExternal, toNumber } from "./tensor.js";
 
 /** Types by value name; values that are no tensors (sequences, maps) are absent. */
@@ -14,7 +16,8 @@ export type TypeMap = ReadonlyMap<string, ValueType>;
 /** Weights larger than this are declared instead of loaded: only constants that decide shapes have to be there. */
 const LARGEST_LOADED_BYTES = 4096;
 
-const TYPE_BY_NAME: Record<string, DataType> = {
+/** Element types by the names that ONNX Runtime gives them. */
+export const TYPE_BY_NAME: Record<string, DataType> = {
   float32: DataType.FLOAT,
   float64: DataType.DOUBLE,
   float16: DataType.FLOAT16,
@@ -50,11 +53,50 @@ function isLarge(tensor: TensorProto): boolean {
   return isExternal(tensor) || (tensor.rawData?.length ?? 0) > LARGEST_LOADED_BYTES;
 }
 
+/** Rounds of finding lost dimensions and inferring again; every model tried so far needs two at most. */
+const MAX_ROUNDS = 4;
+
 /**
  * Infers the type of every value of a model.
+ * @param declared shapes that are known from elsewhere, where inference says less.
  * @throws FishyError when ONNX Runtime refuses the model, with its reason.
  */
-export async function inferTypes(model: ModelProto): Promise<TypeMap> {
+export async function inferTypes(model: ModelProto, declared: ShapeMap = new Map()): Promise<TypeMap> {
+  const hints = new Map<string, readonly Dim[]>();
+  let types = await inferWith(model, hints);
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const refined = refineShapes(model.graph, types, declared);
+    if (refined.size === 0) break;
+    for (const [name, shape] of refined) hints.set(name, shape);
+    types = withShapes(types, refined);
+    if ([...types.values()].every(({ shape }) => shape && !shape.includes(null))) break;
+    types = withShapes(await inferWith(model, hints, types), hints);
+  }
+  return types;
+}
+
+export type ShapeMap = ReadonlyMap<string, readonly Dim[]>;
+
+function withShapes(types: TypeMap, shapes: ShapeMap): TypeMap {
+  const known = new Map(types);
+  for (const [name, shape] of shapes) {
+    const type = known.get(name);
+    if (type && (type.shape?.includes(null) ?? true)) known.set(name, { ...type, shape });
+  }
+  return known;
+}
+
+/** One inference by ONNX Runtime, which starts from `hints` of the element types in `known`. */
+async function inferWith(model: ModelProto, hints: ShapeMap, known: TypeMap = new Map()): Promise<TypeMap> {
+  if (hints.size > 0) {
+    const infos = [...hints].map(([name, shape]) => valueInfo(name, { ...(known.get(name) as ValueType), shape }));
+    const others = model.graph.valueInfo.filter(({ name }) => !hints.has(name ?? ""));
+    return infer({ ...model, graph: { ...model.graph, valueInfo: [...others, ...infos] } });
+  }
+  return infer(model);
+}
+
+async function infer(model: ModelProto): Promise<TypeMap> {
   const types = new Map<string, ValueType>();
   for (const tensor of model.graph.initializer) types.set(tensor.name ?? "", tensorType(tensor));
   for (const input of model.graph.input) {
