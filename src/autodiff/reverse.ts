@@ -33,10 +33,16 @@ const DIFFERENTIABLE: ReadonlySet<DataType> = new Set<DataType>([
 
 /** Nodes that stand between a parameter and the loss and have no gradient. */
 export class MissingGradientError extends FishyError {
-  constructor(readonly nodes: readonly NodeProto[]) {
-    const list = nodes.map(
-      (node) => `  ${node.opType}${node.domain ? ` (${node.domain})` : ""}  '${node.name || node.output[0]}'`,
-    );
+  /** @param reasons what is in the way of a node, and the remedy, where more is known than that it has no rule. */
+  constructor(
+    readonly nodes: readonly NodeProto[],
+    reasons: ReadonlyMap<NodeProto, string> = new Map(),
+  ) {
+    const list = nodes.map((node) => {
+      const reason = reasons.get(node);
+      const operator = `${node.opType}${node.domain ? ` (${node.domain})` : ""}`;
+      return `  ${operator}  '${node.name || node.output[0]}'${reason ? `: ${reason}.` : ""}`;
+    });
     super(
       `No gradient is known for ${nodes.length === 1 ? "this node" : `these ${nodes.length} nodes`} between a trainable parameter and the loss:\n` +
         `${list.join("\n")}\nFreeze the parameters before ${nodes.length === 1 ? "it" : "them"} (--freeze PATTERN), or report the operator as an issue.`,

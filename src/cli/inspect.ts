@@ -56,7 +56,7 @@ function formatDescription(path: string, model: ModelDescription): string {
   sections.push(
     model.withoutGradient.length === 0
       ? "Every operator between the parameters and the loss has a gradient."
-      : `Operators without a gradient:\n${model.withoutGradient.map(({ opType, name }) => `  ${opType}  '${name}'`).join("\n")}`,
+      : `Operators without a gradient:\n${model.withoutGradient.map(({ opType, name, reason }) => `  ${opType}  '${name}'${reason ? `: ${reason}.` : ""}`).join("\n")}`,
   );
   return sections.join("\n\n");
 }

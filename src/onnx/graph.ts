@@ -49,14 +49,13 @@ export class GraphIndex {
   constant(name: string): TensorProto | undefined {
     const initializer = this.initializers.get(name);
     if (initializer) return initializer;
-    const node = this.producers.get(name);
-    if (node?.opType !== "Constant" || node.domain) return undefined;
-    return constantTensor(node, name);
+    return constantTensor(this.producers.get(name), name);
   }
 }
 
-/** The tensor of a Constant node, however its attribute spells it; undefined for strings and sparse tensors. */
-function constantTensor(node: NodeProto, name: string): TensorProto | undefined {
+/** The tensor of a Constant node, however its attribute spells it; undefined for strings, sparse tensors and other nodes. */
+export function constantTensor(node: NodeProto | undefined, name: string): TensorProto | undefined {
+  if (node?.opType !== "Constant" || node.domain) return undefined;
   const attribute = node.attribute[0];
   switch (attribute?.name) {
     case "value":

@@ -25,7 +25,12 @@ export interface ModelDescription {
   /** Running statistics. */
   readonly buffers: readonly string[];
   readonly layers: readonly LayerDescription[];
-  readonly withoutGradient: readonly { readonly opType: string; readonly name: string }[];
+  readonly withoutGradient: readonly {
+    readonly opType: string;
+    readonly name: string;
+    /** What is in the way, and the remedy, where more is known than that the operator has no gradient. */
+    readonly reason: string | null;
+  }[];
 }
 
 export interface LayerDescription {
@@ -64,9 +69,10 @@ export async function inspectModel(source: ModelProto, options: PrepareOptions =
     frozen: parameters.frozen,
     buffers: parameters.buffers,
     layers: describeLayers(prepared),
-    withoutGradient: prepared.withoutGradient.map(({ opType, name, output }) => ({
-      opType: opType ?? "",
-      name: name || (output[0] ?? ""),
+    withoutGradient: prepared.withoutGradient.map((node) => ({
+      opType: node.opType ?? "",
+      name: node.name || (node.output[0] ?? ""),
+      reason: prepared.refusals.get(node) ?? null,
     })),
   };
 }

@@ -38,9 +38,7 @@ export function chooseParameters(
   options: ParameterOptions = {},
 ): ParameterChoice {
   const buffers = runningStatistics(graph);
-  const floats = graph.initializer.filter(
-    (tensor) => isFloat(tensor) && !isConstant(tensor) && !buffers.has(name(tensor)),
-  );
+  const floats = floatInitializers(graph);
   const { active } = planReverse({ forward: graph, types, wrt: floats.map(name), seeds: new Set(roots) });
   const candidates = floats.filter((tensor) => active.has(name(tensor)));
   if (candidates.length === 0) {
@@ -73,6 +71,20 @@ export function chooseParameters(
     );
   }
   return { trainable, frozen: [...frozen], buffers: [...buffers] };
+}
+
+/** Initializers that may be parameters: float tensors that are neither buffers nor constants. */
+function floatInitializers(graph: GraphProto): TensorProto[] {
+  const buffers = runningStatistics(graph);
+  return graph.initializer.filter((tensor) => isFloat(tensor) && !isConstant(tensor) && !buffers.has(name(tensor)));
+}
+
+/** The names of initializers that may train, before anything is known of the paths to the loss. */
+export function mayTrain(graph: GraphProto, { freeze = [] }: ParameterOptions): string[] {
+  const frozen = freeze.map(globToRegex);
+  return floatInitializers(graph)
+    .map(name)
+    .filter((candidate) => !frozen.some((regex) => regex.test(candidate)));
 }
 
 function name(tensor: TensorProto): string {

@@ -8,12 +8,13 @@ import { lossByName } from "../losses/registry.js";
 import { valueInfo } from "../onnx/builder.js";
 import { allNames, GraphIndex, topologicalOrder } from "../onnx/graph.js";
 import { DataType, type ModelProto, type NodeProto } from "../onnx/proto.js";
-import { inferTypes, type TypeMap } from "../onnx/types.js";
+import type { TypeMap } from "../onnx/types.js";
 import { toProgramOpset } from "../onnx/upgrade/upgrade.js";
 import { findLayers, type Layer } from "../sections/layers.js";
 import { type LossChoice, type ResolvedLoss, resolveLoss } from "./loss-target.js";
-import { lowerGraph } from "./lower/lowering.js";
-import { chooseParameters, type ParameterChoice, type ParameterOptions } from "./parameters.js";
+import { lowerModel } from "./lower/lower-model.js";
+import { withTimeMajorRecurrences } from "./lower/time-major.js";
+import { chooseParameters, mayTrain, type ParameterChoice, type ParameterOptions } from "./parameters.js";
 
 /** The input that seeds sampling and dropout. */
 export const SEED_INPUT = "seed";
@@ -38,6 +39,8 @@ export interface PreparedModel {
   readonly output: { readonly preActivation: string; readonly family: Family } | undefined;
   /** Nodes between a trainable parameter and the loss that have no gradient. */
   readonly withoutGradient: readonly NodeProto[];
+  /** Why nodes that can be lowered in principle were not. */
+  readonly refusals: ReadonlyMap<NodeProto, string>;
   /** The source model's inputs and outputs. */
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
@@ -48,7 +51,7 @@ export interface PreparedModel {
  * @throws FishyError when the opset cannot be brought to the program's, the loss does not fit, or nothing can train.
  */
 export async function prepare(source: ModelProto, options: PrepareOptions = {}): Promise<PreparedModel> {
-  const model = await toProgramOpset(source);
+  const model = await toProgramOpset(withTimeMajorRecurrences(source));
   const { graph } = model;
   const initializers = new Set(graph.initializer.map((tensor) => tensor.name));
   const inputs = graph.input.map((input) => input.name ?? "").filter((name) => !initializers.has(name));
@@ -60,12 +63,10 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
   }
   graph.input.push(valueInfo(SEED_INPUT, { elemType: DataType.INT64, shape: [] }));
 
-  let types = await inferTypes(model);
   let stream = FIRST_LOWERING_STREAM;
-  const lowered = lowerGraph(graph, types, () => counterRandom(SEED_INPUT, stream++));
-  // Inferred shapes of the source may be narrower or staler than what the lowered graph has.
-  graph.valueInfo = [];
-  if (lowered.changed) types = await inferTypes(model);
+  const random = () => counterRandom(SEED_INPUT, stream++);
+  const lowered = await lowerModel(model, random, mayTrain(graph, options));
+  const { types } = lowered;
 
   const hasChoice = options.loss !== undefined || !options.lossOptional || hasScalarOutput(outputs, types);
   const loss = hasChoice ? resolveLoss(graph, types, options) : undefined;
@@ -86,6 +87,7 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
     layers: layers.filter((layer) => active.has(layer.preActivation)),
     output,
     withoutGradient: missing,
+    refusals: lowered.refusals,
     inputs,
     outputs,
   };

@@ -78,7 +78,9 @@ export function sectionsOf(prepared: PreparedModel, spec: SectionSpec): SectionP
 
 /** Emits the program of a prepared model, whose graph becomes the program's. */
 export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {}): TrainingProgram {
-  if (prepared.withoutGradient.length > 0) throw new MissingGradientError(prepared.withoutGradient);
+  if (prepared.withoutGradient.length > 0) {
+    throw new MissingGradientError(prepared.withoutGradient, prepared.refusals);
+  }
   const { model, types, loss: lossChoice } = prepared;
   if (!lossChoice) throw new Error("the model was prepared without a loss");
   const { graph } = model;
