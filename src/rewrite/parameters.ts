@@ -2,7 +2,7 @@
  * What trains. A parameter is a float initializer that the loss depends on through differentiable operators, except
  * - buffers: the running statistics of a BatchNormalization;
  * - constants: one element under a name that an exporter generated (`onnx::Mul_12`, `val_3`, `const_1`);
- * - what `--freeze` names.
+ * - what `--freeze` names, and what `--trainable` does not.
  */
 import { planReverse } from "../autodiff/reverse.js";
 import { FishyError } from "../errors.js";
@@ -13,7 +13,7 @@ import type { TypeMap } from "../onnx/types.js";
 export interface ParameterChoice {
   /** In the order of the graph's initializers. */
   readonly trainable: readonly TensorProto[];
-  /** Candidates that `freeze` took out. */
+  /** Candidates that `freeze` took out, or `trainable` does not name. */
   readonly frozen: readonly string[];
   /** Running statistics. */
   readonly buffers: readonly string[];
@@ -22,6 +22,8 @@ export interface ParameterChoice {
 export interface ParameterOptions {
   /** Glob patterns (`*` any run of characters, `?` one) against the whole name. */
   readonly freeze?: readonly string[];
+  /** Patterns or names of what trains, of which `freeze` takes out; everything when undefined. */
+  readonly trainable?: readonly string[];
 }
 
 const GENERATED_NAME = /^(onnx::|val_\d|_?const(ant)?(_|\d|$)|\/|scalar_|ortshared)/i;
@@ -38,9 +40,16 @@ export function chooseParameters(
   options: ParameterOptions = {},
 ): ParameterChoice {
   const buffers = runningStatistics(graph);
-  const floats = floatInitializers(graph);
+  const floats = floatInitializers(graph, options);
   const { active } = planReverse({ forward: graph, types, wrt: floats.map(name), seeds: new Set(roots) });
-  const candidates = floats.filter((tensor) => active.has(name(tensor)));
+  const reached = floats.filter((tensor) => active.has(name(tensor)));
+  const isChosen = options.trainable && matcher(options.trainable);
+  const candidates = isChosen ? reached.filter((tensor) => isChosen(name(tensor))) : reached;
+  if (candidates.length === 0 && reached.length > 0) {
+    throw new FishyError(
+      `Nothing can be trained: --trainable ${options.trainable?.join(" ")} names no parameter that the loss depends on. Those are: ${reached.map(name).join(", ")}.`,
+    );
+  }
   if (candidates.length === 0) {
     throw new FishyError(
       `Nothing can be trained: none of the ${graph.initializer.length} initializers is a float tensor that the loss depends on. ` +
@@ -48,7 +57,7 @@ export function chooseParameters(
     );
   }
   const patterns = (options.freeze ?? []).map((pattern) => ({ pattern, regex: globToRegex(pattern) }));
-  const frozen = new Set<string>();
+  const frozen = new Set<string>(reached.filter((tensor) => !candidates.includes(tensor)).map(name));
   for (const { pattern, regex } of patterns) {
     const matched = candidates.filter((tensor) => regex.test(name(tensor)));
     if (matched.length === 0) {
@@ -73,18 +82,29 @@ export function chooseParameters(
   return { trainable, frozen: [...frozen], buffers: [...buffers] };
 }
 
-/** Initializers that may be parameters: float tensors that are neither buffers nor constants. */
-function floatInitializers(graph: GraphProto): TensorProto[] {
+/** Initializers that may be parameters: float tensors that are no buffers, and no constants unless `trainable` names them. */
+function floatInitializers(graph: GraphProto, { trainable }: ParameterOptions): TensorProto[] {
   const buffers = runningStatistics(graph);
-  return graph.initializer.filter((tensor) => isFloat(tensor) && !isConstant(tensor) && !buffers.has(name(tensor)));
+  const named = new Set(trainable);
+  return graph.initializer.filter(
+    (tensor) => isFloat(tensor) && (named.has(name(tensor)) || !isConstant(tensor)) && !buffers.has(name(tensor)),
+  );
+}
+
+/** Whether a name is one of `patterns`, or matches one. */
+function matcher(patterns: readonly string[]): (name: string) => boolean {
+  const names = new Set(patterns);
+  const regexes = patterns.filter((pattern) => /[*?]/.test(pattern)).map(globToRegex);
+  return (candidate) => names.has(candidate) || regexes.some((regex) => regex.test(candidate));
 }
 
 /** The names of initializers that may train, before anything is known of the paths to the loss. */
-export function mayTrain(graph: GraphProto, { freeze = [] }: ParameterOptions): string[] {
-  const frozen = freeze.map(globToRegex);
-  return floatInitializers(graph)
+export function mayTrain(graph: GraphProto, options: ParameterOptions): string[] {
+  const frozen = (options.freeze ?? []).map(globToRegex);
+  const isChosen = options.trainable ? matcher(options.trainable) : () => true;
+  return floatInitializers(graph, options)
     .map(name)
-    .filter((candidate) => !frozen.some((regex) => regex.test(candidate)));
+    .filter((candidate) => isChosen(candidate) && !frozen.some((regex) => regex.test(candidate)));
 }
 
 function name(tensor: TensorProto): string {
