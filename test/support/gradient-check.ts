@@ -32,6 +32,8 @@ export interface CheckedInput {
   readonly avoid?: readonly number[];
   /** `int64`, `int32` and `bool` inputs are fed but not differentiated. */
   readonly type?: "float" | "int64" | "int32" | "bool";
+  /** Its shape is known whatever the check withholds: a weight. */
+  readonly known?: boolean;
   /** Whether to differentiate with respect to it; true for floats. */
   readonly wrt?: boolean;
 }
@@ -109,7 +111,10 @@ async function prepare(check: GradientCheck, knowledge: Knowledge, cotangent?: (
   const random = mulberry32(check.seed ?? 1);
   const b = newBuilder();
   const names = check.inputs.map((input, i) =>
-    b.input(`x${i}`, { elemType: elementType(input, floatType), shape: declaredShape(input.dims, i, knowledge) }),
+    b.input(`x${i}`, {
+      elemType: elementType(input, floatType),
+      shape: declaredShape(input.dims, i, input.known ? "static" : knowledge),
+    }),
   );
   const built = check.build(b, names);
   const outputs = typeof built === "string" ? [built] : [...built];

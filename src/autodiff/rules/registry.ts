@@ -5,12 +5,17 @@ import { isDefaultDomain } from "../../onnx/versions.js";
 import type { GradientRule } from "../rule.js";
 import { gelu, mish, sigmoid, softplus, softsign, swish, tanh } from "./activations.js";
 import { add, div, mul, neg, sub } from "./arithmetic.js";
+import { conv, convTranspose } from "./convolution.js";
 import { dropout } from "./dropout.js";
 import { abs, erf, exp, log, pow, reciprocal, sqrt } from "./elementary.js";
+import { gather } from "./gather.js";
 import { negativeLogLikelihoodLoss, softmaxCrossEntropyLoss } from "./losses.js";
 import { gemm, matMul } from "./matmul.js";
 import { cast, castLike, expand, flatten, identity, reshape, squeeze, transpose, unsqueeze } from "./movement.js";
+import { batchNormalization, layerNormalization } from "./normalization.js";
+import { pad } from "./pad.js";
 import { concat, split } from "./partition.js";
+import { averagePool, globalAveragePool, globalMaxPool, lpPool, maxPool } from "./pooling.js";
 import {
   celu,
   elu,
@@ -30,7 +35,9 @@ import { logSoftmax, softmax } from "./softmax.js";
 
 export const RULES: readonly GradientRule[] = [
   // Linear algebra
-  ...[gemm, matMul],
+  ...[gemm, matMul, conv, convTranspose],
+  // Pools
+  ...[maxPool, averagePool, lpPool, globalMaxPool, globalAveragePool],
   // Elementwise
   ...[add, sub, mul, div, neg, abs, pow, exp, log, sqrt, reciprocal, erf],
   // Activations
@@ -40,6 +47,9 @@ export const RULES: readonly GradientRule[] = [
   ...[where, clip],
   // Movement
   ...[identity, cast, castLike, reshape, flatten, transpose, squeeze, unsqueeze, expand, concat, split, slice],
+  ...[gather, pad],
+  // Normalisation
+  ...[batchNormalization, layerNormalization],
   // Reductions
   ...[reduceSum, reduceMean],
   // Regularisation and losses
