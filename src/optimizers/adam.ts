@@ -6,6 +6,10 @@
  *
  * written as lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε√(1 − β₂ᵗ)), which is the same in one pass less. Adam adds
  * wd·θ to g; AdamW multiplies θ by 1 − lr·wd first.
+ *
+ * Hugging Face Transformers' AdamW, and with it ONNX Runtime's `adam_mode` 1
+ * (orttraining/training_ops/cpu/optimizer/adamw/adamw.cc), adds ε to the root before its correction,
+ * lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε), and multiplies θ by 1 − lr·wd last.
  */
 import { z } from "zod";
 import type { GraphBuilder } from "../onnx/builder.js";
@@ -34,6 +38,12 @@ export const adamwOptions = z.strictObject({
   name: z.literal("adamw"),
   ...adamShape(1e-2),
   weightDecay: option(weightDecay, 1e-2, "Decoupled: θ is multiplied by 1 − lr·weightDecay."),
+  variant: z
+    .enum(["pytorch", "transformers"], { error: "must be pytorch or transformers" })
+    .default("pytorch")
+    .describe(
+      "Where epsilon and weight decay come in: as in PyTorch, or as in Hugging Face Transformers (adam_mode 1 of ONNX Runtime's training artifacts).",
+    ),
 });
 
 type AdamOptions = z.output<typeof adamOptions> | z.output<typeof adamwOptions>;
@@ -42,6 +52,7 @@ type AdamOptions = z.output<typeof adamOptions> | z.output<typeof adamwOptions>;
 export function createAdam(options: AdamOptions, parameters: readonly ParameterSpec[], run: RunLength = {}): Optimizer {
   const learningRate = learningRateOf(options, run);
   const decoupled = options.name === "adamw";
+  const transformers = options.name === "adamw" && options.variant === "transformers";
   const decays = options.weightDecay > 0;
   return {
     name: options.name,
@@ -54,7 +65,7 @@ export function createAdam(options: AdamOptions, parameters: readonly ParameterS
         step,
         learning_rate: lr,
         step_size: (lr * correction) / (1 - options.beta1 ** step),
-        epsilon: options.epsilon * correction,
+        epsilon: transformers ? options.epsilon : options.epsilon * correction,
         ...(decays && !decoupled ? { weight_decay: options.weightDecay } : {}),
         ...(decays && decoupled ? { decay_factor: 1 - lr * options.weightDecay } : {}),
       };
@@ -69,7 +80,8 @@ export function createAdam(options: AdamOptions, parameters: readonly ParameterS
         b.scope(name, () => {
           let parameter = values.parameter(name);
           let gradient = values.gradient(name);
-          if (decays && decoupled) parameter = b.mul(parameter, values.hyperparameter("decay_factor"));
+          const shrink = (x: string) => b.mul(x, values.hyperparameter("decay_factor"));
+          if (decays && decoupled && !transformers) parameter = shrink(parameter);
           if (decays && !decoupled)
             gradient = addWeighted(b, gradient, parameter, values.hyperparameter("weight_decay"));
           const first = accumulate(b, values.state(`${name}/exp_avg`), gradient, options.beta1, 1 - options.beta1);
@@ -81,7 +93,8 @@ export function createAdam(options: AdamOptions, parameters: readonly ParameterS
             1 - options.beta2,
           );
           result.state.set(`${name}/exp_avg`, first).set(`${name}/exp_avg_sq`, second);
-          result.parameters.set(name, b.sub(parameter, adamStep(b, first, second, values)));
+          const updated = b.sub(parameter, adamStep(b, first, second, values));
+          result.parameters.set(name, decays && transformers ? shrink(updated) : updated);
         });
       }
       return result;

@@ -7,6 +7,7 @@ import { parseOptions } from "./options.js";
 import type { RunLength } from "./schedules.js";
 import { createSgd, sgdOptions } from "./sgd.js";
 import { fimShampooOptions, fishyOptions, shampooOptions } from "./shampoo/options.js";
+import { withPreset } from "./shampoo/presets.js";
 import { createShampoo } from "./shampoo/shampoo.js";
 
 export const optimizerOptions = z.discriminatedUnion("name", [
@@ -47,7 +48,7 @@ export function parseOptimizerOptions(options: OptimizerOptions): z.output<typeo
   if (typeof name !== "string" || !Object.hasOwn(SCHEMAS, name)) {
     throw new UsageError(`There is no optimizer ${JSON.stringify(name)}. Optimizers: ${OPTIMIZER_NAMES.join(", ")}.`);
   }
-  return parseOptions(SCHEMAS[name as OptimizerName], options, name) as z.output<typeof optimizerOptions>;
+  return parseOptions(SCHEMAS[name as OptimizerName], withPreset(options), name) as z.output<typeof optimizerOptions>;
 }
 
 /**

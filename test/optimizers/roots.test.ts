@@ -231,7 +231,7 @@ describe("the coefficients of the iteration", () => {
         degree: degree as 1 | 2,
         smallest: 1e-9,
         likely: 1e-6,
-        end: 1e-4,
+        tolerance: 1e-8,
         floor: 1e-2,
       });
       expect(table.bounds).toContain(1e-6);

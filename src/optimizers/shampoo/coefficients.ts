@@ -113,8 +113,8 @@ export interface TableOptions {
   readonly smallest: number;
   /** An l that is likely, which gets a row of its own. */
   readonly likely: number;
-  /** The rounds end when 1 − l is at most this; one more T is then applied to H. */
-  readonly end: number;
+  /** The last round leaves every eigenvalue within this of 1. */
+  readonly tolerance: number;
   /**
    * Smallest l that a polynomial is made for; any larger one is safe too, only slower. A polynomial for [l, 1] maps 1 to
    * l', so that for a tiny l the largest eigenvalues lose the digits that they had (Chen and Chow 2014 see it for p = 2).
@@ -122,13 +122,13 @@ export interface TableOptions {
   readonly floor: number;
 }
 
-/** The rounds from `smallest` to 1 − end, and the last row that serves [1 − end, 1]. */
+/** The rounds from `smallest` on; the last one, which may serve any interval near 1, ends within the tolerance. */
 export function coefficientTable(options: TableOptions): CoefficientTable {
-  const { p, degree, end } = options;
+  const { p, degree, tolerance } = options;
   const rows: number[][] = [];
   const bounds: number[] = [];
   let l = options.smallest;
-  let likely: number | undefined = options.likely > l && options.likely < 1 - end ? options.likely : undefined;
+  let likely: number | undefined = options.likely > l ? options.likely : undefined;
   for (;;) {
     if (likely !== undefined && l >= likely) {
       l = likely;
@@ -137,8 +137,8 @@ export function coefficientTable(options: TableOptions): CoefficientTable {
     const row = bestPolynomial(Math.max(l, options.floor), p, degree);
     rows.push(row);
     bounds.push(l);
-    if (1 - l <= end || rows.length >= 200) break;
-    l = Math.min(1, l * evaluate(row, l) ** p);
+    l *= evaluate(row, l) ** p;
+    if ((l >= 1 - tolerance && likely === undefined) || rows.length >= 200) break;
   }
   return { rows, bounds };
 }

@@ -248,8 +248,8 @@ function emitIteration(
     p,
     degree: options.root.solver === "newton" ? 1 : 2,
     smallest: a.double ? 1e-15 : 1e-8,
-    likely: options.epsilonKind === "relative" ? options.epsilon / (1 + options.epsilon) / 1.1 : 0,
-    end: Math.sqrt(options.root.tolerance),
+    likely: options.epsilonKind === "relative" ? Math.min(0.5, options.epsilon / (1 + options.epsilon) / 1.1) : 0,
+    tolerance: options.root.tolerance,
     // Measured: as accurate as the plain iteration, at half its rounds.
     floor: a.double ? 1e-2 : 5e-2,
   });

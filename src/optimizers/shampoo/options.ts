@@ -25,7 +25,7 @@ export const rootOptions = z.strictObject({
     .describe("Arithmetic of the roots; they are stored in float32. float32 needs epsilon of 1e-6 or more."),
   tolerance: option(
     number({ min: 1e-14, max: 0.1 }),
-    1e-8,
+    1e-7,
     "How far from 1 the eigenvalues of D·Hᵖ may be when the iteration ends, in exact arithmetic.",
   ),
   maxIterations: option(number({ min: 1, integer: true }), 100, "Of the iteration; the bounds of the spectrum decide."),
@@ -42,6 +42,10 @@ export const rootOptions = z.strictObject({
 });
 
 const shape = {
+  preset: z
+    .enum(["google", "meta", "paper"])
+    .optional()
+    .describe("Published settings to start from (see presets.ts); options given beside it win."),
   ...sharedOptions(1e-3),
   momentum: option(number({ min: 0, max: 1, openMax: true }), 0.9, "β₁ of the momentum; 0 keeps no buffer."),
   momentumKind: z
