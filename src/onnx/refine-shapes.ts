@@ -1,7 +1,7 @@
 /** Finding again the dimensions that ONNX Runtime's inference loses: one walk over the graph. */
 import type { Dim } from "./builder.js";
 import { constantTensor, topologicalOrder } from "./graph.js";
-import { DataType, type GraphProto } from "./proto.js";
+import type { GraphProto } from "./proto.js";
 import { shapesOfNode } from "./shape-rules.js";
 import { constantValue, type ShapeValue, valueOfNode } from "./shape-values.js";
 import type { ShapeMap, TypeMap } from "./types.js";
@@ -39,14 +39,8 @@ export function refineShapes(graph: GraphProto, types: TypeMap, declared: ShapeM
     if (!isDefaultDomain(node.domain)) continue;
     const open = node.output.some((name) => name && (shapeOf(name)?.includes(null) ?? true));
     if (open) for (const [i, shape] of shapesOfNode(node, scope).entries()) learn(node.output[i] ?? "", shape);
-    if (constant || !isCounted(types.get(node.output[0] ?? "")?.elemType)) continue;
-    const value = valueOfNode(node, scope);
+    const value = constant ?? valueOfNode(node, scope);
     if (value) values.set(node.output[0] as string, value);
   }
   return refined;
-}
-
-/** Whether arithmetic on the type is that of whole numbers. */
-function isCounted(type: DataType | undefined): boolean {
-  return type === DataType.INT64 || type === DataType.INT32 || type === DataType.BOOL;
 }

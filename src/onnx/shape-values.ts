@@ -47,8 +47,9 @@ export function valueOfNode(node: NodeProto, scope: ValueScope): ShapeValue | un
       return shape && { isScalar: true, elements: [multiply(shape)] };
     }
     case "Identity":
-    case "Cast":
       return input(0);
+    case "Cast":
+      return cast(input(0), intOf(node, "to", DataType.UNDEFINED));
     case "Squeeze": {
       const value = input(0);
       return value?.elements.length === 1 ? { isScalar: true, elements: value.elements } : value;
@@ -95,6 +96,8 @@ export function valueOfNode(node: NodeProto, scope: ValueScope): ShapeValue | un
       const keeps = intOf(node, "keepdims", 1) !== 0;
       return value && { isScalar: !keeps || value.isScalar, elements: [multiply(value.elements)] };
     }
+    case "Not":
+      return elementwise([input(0)], ([x]) => (typeof x === "number" ? Number(x === 0) : null));
     default: {
       const combine = BINARY[node.opType ?? ""];
       return combine && elementwise([input(0), input(1)], ([a, b]) => combine(a as Dim, b as Dim));
@@ -113,6 +116,14 @@ const BINARY: Readonly<Record<string, (a: Dim, b: Dim) => Dim>> = {
   },
   // Python's and C's remainder are one where both numbers are positive.
   Mod: (a, b) => (typeof a === "number" && typeof b === "number" && a >= 0 && b > 0 ? a % b : null),
+  Less: numeric((a, b) => a < b),
+  LessOrEqual: numeric((a, b) => a <= b),
+  Greater: numeric((a, b) => a > b),
+  GreaterOrEqual: numeric((a, b) => a >= b),
+  And: numeric((a, b) => a !== 0 && b !== 0),
+  Or: numeric((a, b) => a !== 0 || b !== 0),
+  Min: numeric(Math.min),
+  Max: numeric(Math.max),
   Equal: (a, b) => {
     if (typeof a === "number" && typeof b === "number") return a === b ? 1 : 0;
     if (a !== null && a === b) return 1;
@@ -120,6 +131,18 @@ const BINARY: Readonly<Record<string, (a: Dim, b: Dim) => Dim>> = {
     return (typeof a === "string" && isNegative(b)) || (typeof b === "string" && isNegative(a)) ? 0 : null;
   },
 };
+
+/** What needs both numbers; booleans are 0 and 1. */
+function numeric(combine: (a: number, b: number) => number | boolean): (a: Dim, b: Dim) => Dim {
+  return (a, b) => (typeof a === "number" && typeof b === "number" ? Number(combine(a, b)) : null);
+}
+
+/** Whole numbers end where a value becomes a float: from there on nothing is followed. */
+function cast(value: ShapeValue | undefined, to: number): ShapeValue | undefined {
+  if (to === DataType.INT64 || to === DataType.INT32) return value;
+  if (to !== DataType.BOOL) return undefined;
+  return elementwise([value], ([x]) => (typeof x === "number" ? Number(x !== 0) : null));
+}
 
 function isNegative(dim: Dim): boolean {
   return typeof dim === "number" && dim < 0;

@@ -124,12 +124,12 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
     const section = plan.sections.findIndex((candidate) => candidate.parameters.includes(name));
     return { name, dims: dimsOf(tensor), gradient, sampledGradient, section };
   });
-  for (const { name, next } of prepared.runningStatistics) {
+  const runningStatistics = prepared.runningStatistics.flatMap(({ name, next }) => {
     const tensor = graph.initializer.find((initializer) => initializer.name === name);
-    if (!tensor) continue;
+    if (!tensor) return [];
     declareInput(graph, name, tensorType(tensor));
-    graph.output.push(valueInfo(next, tensorType(tensor)));
-  }
+    return [{ name, next: declareOutput(b, next, `${name}_next`, tensor) }];
+  });
 
   const manifest: Manifest = {
     version: MANIFEST_VERSION,
@@ -140,7 +140,7 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
     lossOutput: "loss",
     parameters,
     frozen: prepared.parameters.frozen,
-    runningStatistics: prepared.runningStatistics,
+    runningStatistics,
     score,
     draw,
     boundaries: plan.boundaries.map(({ name, preActivation, activation, family }) => ({
@@ -280,10 +280,10 @@ function declareInput(graph: GraphProto, name: string, type: ValueType): void {
   if (!graph.input.some((input) => input.name === name)) graph.input.push(valueInfo(name, type));
 }
 
-function declareOutput(b: GraphBuilder, value: string, name: string, parameter: TensorProto): string {
+function declareOutput(b: GraphBuilder, value: string, name: string, tensor: TensorProto): string {
   requireFreeName(b.graph, name);
   b.alias(value, name);
-  b.output(name, tensorType(parameter));
+  b.output(name, tensorType(tensor));
   return name;
 }
 

@@ -10,10 +10,15 @@ import { constantTensor, GraphIndex, topologicalOrder } from "../../onnx/graph.j
 import type { GraphProto, NodeProto, TensorProto } from "../../onnx/proto.js";
 import type { TypeMap } from "../../onnx/types.js";
 import { isDefaultDomain } from "../../onnx/versions.js";
+import { batchNormalization } from "./batch-normalization.js";
 import { dropout } from "./dropout.js";
 import { gru } from "./gru.js";
+import { ifElse } from "./if.js";
+import { loop } from "./loop.js";
 import { lstm } from "./lstm.js";
 import { rnn } from "./rnn.js";
+import { scan } from "./scan.js";
+import { concatFromSequence, sequenceAt, splitToSequence } from "./sequence.js";
 
 export interface LoweringContext {
   /** Receives the nodes that take the operator's place; they must make the node's outputs under their own names. */
@@ -46,7 +51,12 @@ export interface Lowering {
 }
 
 /** Every lowering, in one explicit list. */
-const LOWERINGS: readonly Lowering[] = [dropout, lstm, gru, rnn];
+export const LOWERINGS: readonly Lowering[] = [
+  ...[dropout, batchNormalization],
+  ...[lstm, gru, rnn],
+  ...[ifElse, loop, scan],
+  ...[splitToSequence, sequenceAt, concatFromSequence],
+];
 
 const LOWERING_OF = new Map(LOWERINGS.map((lowering) => [lowering.opType, lowering]));
 
@@ -95,14 +105,14 @@ export function lowerGraph(
     active ??= planReverse({ forward: source, types, wrt: trainable, seeds }).active;
     return active;
   };
-  const emitted = new EmittedProducers(nodes);
+  const emitted = new Emitted(graph);
   let refusal: string | undefined;
   const context: LoweringContext = {
     b,
     types,
     random,
-    constantOf: (name) => index.constant(name) ?? constantTensor(emitted.get(name), name),
-    producer: (name) => index.producer(name) ?? emitted.get(name),
+    constantOf: (name) => emitted.constant(name) ?? index.constant(name),
+    producer: (name) => emitted.producer(name) ?? index.producer(name),
     isUsed: (name) => index.uses(name).length > 0 || index.outputs.has(name),
     isOnGradientPath: (name) => gradientPath().has(name),
     runningStatistic: (name, next) => runningStatistics.push({ name, next }),
@@ -130,24 +140,38 @@ export function lowerGraph(
   return { ...result, changed, unfinished };
 }
 
-/** Producers of a growing list of nodes, found without indexing it again. */
-class EmittedProducers {
+/** What has been emitted so far, found without indexing the graph again. */
+class Emitted {
   private readonly producers = new Map<string, NodeProto>();
-  private seen = 0;
+  private readonly initializers = new Map<string, TensorProto>();
+  private nodes = 0;
+  private tensors = 0;
 
-  constructor(private readonly nodes: NodeProto[]) {}
+  constructor(private readonly graph: GraphProto) {
+    this.tensors = graph.initializer.length;
+  }
 
-  get(name: string): NodeProto | undefined {
-    for (; this.seen < this.nodes.length; this.seen++) {
-      const node = this.nodes[this.seen] as NodeProto;
-      for (const output of node.output) if (output) this.producers.set(output, node);
+  producer(name: string): NodeProto | undefined {
+    const { node } = this.graph;
+    for (; this.nodes < node.length; this.nodes++) {
+      const made = node[this.nodes] as NodeProto;
+      for (const output of made.output) if (output) this.producers.set(output, made);
     }
     return this.producers.get(name);
   }
 
+  constant(name: string): TensorProto | undefined {
+    const { initializer } = this.graph;
+    for (; this.tensors < initializer.length; this.tensors++) {
+      const tensor = initializer[this.tensors] as TensorProto;
+      this.initializers.set(tensor.name ?? "", tensor);
+    }
+    return this.initializers.get(name) ?? constantTensor(this.producer(name), name);
+  }
+
   /** Drops the nodes from `length` on. */
   truncate(length: number): void {
-    for (const node of this.nodes.splice(length)) for (const output of node.output) this.producers.delete(output);
-    this.seen = Math.min(this.seen, length);
+    for (const node of this.graph.node.splice(length)) for (const name of node.output) this.producers.delete(name);
+    this.nodes = Math.min(this.nodes, length);
   }
 }

@@ -7,6 +7,7 @@ import { cloneModel } from "../../../src/onnx/codec.js";
 import { prune } from "../../../src/onnx/graph.js";
 import { DataType, type ModelProto } from "../../../src/onnx/proto.js";
 import { type LoweredModel, lowerModel } from "../../../src/rewrite/lower/lower-model.js";
+import { mayTrain } from "../../../src/rewrite/parameters.js";
 import { expectSameOutputs } from "../../support/convert.js";
 import { mulberry32 } from "../../support/gradient-check.js";
 import { type Feeds, modelOf, newBuilder, runModel } from "../../support/run.js";
@@ -16,11 +17,11 @@ export interface Lowered extends LoweredModel {
   readonly operators: readonly string[];
 }
 
-/** Lowers a copy of `model`, with every initializer as something that may train. */
+/** Lowers a copy of `model`, with every float initializer as something that may train. */
 export async function lower(model: ModelProto): Promise<Lowered> {
   const copy = cloneModel(model);
   copy.graph.input.push(valueInfo("seed", { elemType: DataType.INT64, shape: [] }));
-  const trainable = copy.graph.initializer.map((tensor) => tensor.name ?? "");
+  const trainable = mayTrain(copy.graph, {});
   const result = await lowerModel(copy, () => counterRandom("seed", 1), trainable);
   prune(copy.graph);
   return { ...result, model: copy, operators: copy.graph.node.map((node) => node.opType ?? "") };
