@@ -5,9 +5,10 @@ import type { Family } from "../families/family.js";
 import { counterRandom } from "../families/random.js";
 import { recogniseLoss } from "../losses/recognise.js";
 import { lossByName } from "../losses/registry.js";
+import { intOf } from "../onnx/attributes.js";
 import { valueInfo } from "../onnx/builder.js";
 import { allNames, GraphIndex, topologicalOrder } from "../onnx/graph.js";
-import { DataType, type ModelProto, type NodeProto } from "../onnx/proto.js";
+import { DataType, type GraphProto, type ModelProto, type NodeProto } from "../onnx/proto.js";
 import type { TypeMap } from "../onnx/types.js";
 import { toProgramOpset } from "../onnx/upgrade/upgrade.js";
 import { findLayers, type Layer } from "../sections/layers.js";
@@ -65,6 +66,7 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
 
   let stream = FIRST_LOWERING_STREAM;
   const random = () => counterRandom(SEED_INPUT, stream++);
+  const normalised = trainingNormalisations(graph);
   const lowered = await lowerModel(model, random, mayTrain(graph, options));
   const { types } = lowered;
 
@@ -77,12 +79,13 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
   const order = topologicalOrder(graph);
   const output = loss && outputLayer(loss, index, types, isIndependentOf(order, names));
   const { active, missing } = planReverse({ forward: graph, types, wrt: names, seeds: new Set(roots) });
-  const layers = findLayers({ index, order, parameters: new Set(names), ...(output && { output }) });
+  const layers = findLayers({ index, order, parameters: new Set(names), normalised, ...(output && { output }) });
+  const statistics = lowered.runningStatistics.map((statistic) => statistic.name);
   return {
     model,
     types,
     loss,
-    parameters,
+    parameters: { ...parameters, buffers: [...new Set([...parameters.buffers, ...statistics])] },
     runningStatistics: lowered.runningStatistics,
     layers: layers.filter((layer) => active.has(layer.preActivation)),
     output,
@@ -91,6 +94,19 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
     inputs,
     outputs,
   };
+}
+
+/** Batch normalisations that will be lowered: input → output and the parameters between, where the input has no other use. */
+function trainingNormalisations(graph: GraphProto): Map<string, NodeProto> {
+  const index = new GraphIndex(graph);
+  const nodes = graph.node.filter(
+    (node) => node.opType === "BatchNormalization" && intOf(node, "training_mode", 0) === 1,
+  );
+  return new Map(
+    nodes
+      .filter((node) => index.uses(node.input[0] as string).length === 1)
+      .map((node) => [node.input[0] as string, node]),
+  );
 }
 
 function hasScalarOutput(outputs: readonly string[], types: TypeMap): boolean {

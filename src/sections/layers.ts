@@ -40,6 +40,8 @@ export interface LayerOptions {
   /** Nodes in topological order. */
   readonly order: readonly NodeProto[];
   readonly parameters: ReadonlySet<string>;
+  /** Normalisations that were lowered to primitives: input → the node as it was. */
+  readonly normalised?: ReadonlyMap<string, NodeProto>;
   /** The output layer's pre-activation and the family that the loss implies. */
   readonly output?: { readonly preActivation: string; readonly family: Family };
 }
@@ -93,6 +95,13 @@ function layerAt(node: NodeProto, own: readonly string[], options: LayerOptions,
   for (;;) {
     if (value === options.output?.preActivation) {
       return { ...base, parameters, preActivation: value, family: options.output.family };
+    }
+    const normalisation = options.normalised?.get(value);
+    if (normalisation) {
+      parameters.push(...normalisation.input.slice(1, 3).flatMap((name) => [...(origins.get(name) ?? [])]));
+      value = normalisation.output[0] as string;
+      firm = false;
+      continue;
     }
     const uses = index.uses(value);
     const next = uses[0]?.node;

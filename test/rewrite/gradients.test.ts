@@ -12,6 +12,13 @@ const MODELS: Record<string, number> = {
   mlp_loss_in_graph: 1e-5,
   mlp_nll_in_graph: 1e-5,
   regression_mse_in_graph: 1e-5,
+  cnn: 1e-4,
+  cnn_opset11: 1e-4,
+  vgg_small: 1e-4,
+  resnet_small: 1e-4,
+  transformer_encoder: 1e-4,
+  gpt_tied: 1e-4,
+  mobile_small: 1e-4,
 };
 
 describe.each(Object.entries(MODELS))("%s", (name, tolerance) => {
