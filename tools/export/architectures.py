@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from safetensors.torch import save_file
 
-from zoo import attention, other, sequence, vision
+from zoo import attention, other, recurrent, sequence, vision
 from zoo.case import Case
 
-CASES = [*vision.CASES, *attention.CASES, *sequence.CASES, *other.CASES]
+CASES = [*vision.CASES, *attention.CASES, *sequence.CASES, *other.CASES, *recurrent.CASES]
 SEED = 4711
 
 
@@ -63,8 +63,9 @@ def export_torchscript(case: Case, model, inputs, path: Path) -> None:
     axes = {name: {0: "batch"} for name in names if name not in case.fixed}
     if output == "output":
         axes["output"] = {0: "batch"}
+    module = copy.deepcopy(model).train()
     torch.onnx.export(
-        copy.deepcopy(model).train(), tuple(inputs.values()), str(path), input_names=names, output_names=[output],
+        torch.jit.script(module) if case.scripted else module, tuple(inputs.values()), str(path), input_names=names, output_names=[output],
         dynamic_axes=axes, opset_version=case.opset, training=torch.onnx.TrainingMode.TRAINING,
         do_constant_folding=False, dynamo=False,
     )
@@ -136,14 +137,16 @@ def export(case: Case, out: Path) -> None:
     tensors |= golden_of(case, model, inputs, target, train=True)
     if case.has_batch_norm:
         tensors |= {f"eval/{k}": v for k, v in golden_of(case, model, inputs, target, train=False).items()}
-    metadata = {"loss": case.loss, "torch": torch.__version__, "note": case.note, "opset": str(case.opset)}
+    metadata = {"loss": case.loss, "torch": torch.__version__, "note": case.note}
     if case.frozen:
         metadata["frozen"] = json.dumps(case.frozen)
 
-    export_torchscript(case, model, inputs, folder / "model.onnx")
-    renamed = weight_map(model, folder / "model.onnx")
-    if renamed:
-        metadata["renamed"] = json.dumps(renamed)
+    if case.opset:
+        export_torchscript(case, model, inputs, folder / "model.onnx")
+        metadata["opset"] = str(case.opset)
+        renamed = weight_map(model, folder / "model.onnx")
+        if renamed:
+            metadata["renamed"] = json.dumps(renamed)
     if case.dynamo_opset:
         export_dynamo(case, model, inputs, folder / "dynamo.onnx")
         metadata["dynamo_opset"] = str(case.dynamo_opset)

@@ -20,8 +20,10 @@ class Case:
     """None when the loss is in the graph."""
     fixed: tuple[str, ...] = ()
     """Inputs without a batch dimension."""
-    opset: int = 17
-    """For the TorchScript exporter."""
+    opset: int | None = 17
+    """For the TorchScript exporter; None where it cannot export the model."""
+    scripted: bool = False
+    """Whether the TorchScript exporter gets torch.jit.script's form, which keeps loops, instead of a trace."""
     dynamo_opset: int | None = 18
     """For the dynamo exporter; None where it cannot export the model."""
     dynamo_optimize: bool = True
