@@ -1,6 +1,7 @@
 /** Fixtures of graphs/artifacts: artifacts of onnxruntime-training 1.19.2 and its own losses and gradients. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import * as ort from "onnxruntime-node";
 import { decodeSafetensors, type NamedTensor } from "../../src/data/safetensors.js";
 import { GRAPHS } from "../support/shared.js";
 
@@ -21,4 +22,8 @@ export function group(oracle: ReadonlyMap<string, NamedTensor>, prefix: string):
   return new Map(
     [...oracle].filter(([key]) => key.startsWith(start)).map(([key, value]) => [key.slice(start.length), value]),
   );
+}
+
+export function int64Scalar(value: number): ort.Tensor {
+  return new ort.Tensor("int64", BigInt64Array.of(BigInt(value)), []);
 }

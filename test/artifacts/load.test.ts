@@ -1,0 +1,308 @@
+/** What artifacts become, and how sets that do not fit together are refused. */
+import { copyFileSync, cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { isArtifacts } from "../../src/artifacts/artifact-files.js";
+import { readCheckpoint, type TrainingCheckpoint } from "../../src/artifacts/checkpoint.js";
+import { writeCheckpoint } from "../../src/artifacts/checkpoint-writer.js";
+import { loadArtifacts } from "../../src/artifacts/load.js";
+import { FishyError } from "../../src/errors.js";
+import { intOf } from "../../src/onnx/attributes.js";
+import { problemsOf } from "../../src/onnx/check.js";
+import { decodeModel, encodeModel, withFields } from "../../src/onnx/codec.js";
+import { GraphIndex } from "../../src/onnx/graph.js";
+import { countOperators } from "../../src/onnx/opcount.js";
+import { DataType, type ModelProto, type NodeProto, type TensorProto } from "../../src/onnx/proto.js";
+import { dataOf, dimsOf, numbersOf, tensorFromData, tensorFromNumbers } from "../../src/onnx/tensor.js";
+import { hasArtifacts, SHARED } from "../support/shared.js";
+import { temporaryFolder } from "../support/temporary.js";
+import { FIXTURES, folderOf } from "./support.js";
+
+describe("a folder of artifacts", () => {
+  it.each(FIXTURES)("%s: an ordinary model with its parameters and the loss inside", async (name) => {
+    const { proto, loss, trainable, frozen, notes, optimizer } = await loadArtifacts(folderOf(name));
+    expect(problemsOf(proto)).toEqual([]);
+    expect([...countOperators(proto).keys()].filter((operator) => operator.includes("::"))).toEqual([]);
+    expect(proto.graph.output.map((output) => output.name)).toEqual([loss]);
+    const values = new Set(proto.graph.initializer.map((tensor) => tensor.name));
+    for (const parameter of [...trainable, ...frozen]) expect(values.has(parameter)).toBe(true);
+    expect(proto.graph.input).toHaveLength(2);
+    expect(notes).toEqual([]);
+    expect(optimizer).toEqual({
+      name: "adamw",
+      beta1: 0.9,
+      beta2: 0.999,
+      epsilon: 1e-6,
+      weightDecay: 0,
+      mode: 1,
+      biasCorrection: true,
+    });
+  });
+
+  it("what trains comes from the checkpoint", async () => {
+    const lora = await loadArtifacts(folderOf("lora"));
+    expect(lora.trainable).toEqual(["A", "B"]);
+    expect(lora.frozen).toEqual(["linear.weight", "linear.bias"]);
+    const cnn = await loadArtifacts(folderOf("cnn"));
+    expect(cnn.frozen).toEqual(["bn1.running_mean", "bn1.running_var", "bn2.running_mean", "bn2.running_var"]);
+  });
+
+  it("of a prefix, or one of its models alone", async () => {
+    const folder = temporaryFolder();
+    for (const file of ["training_model.onnx", "eval_model.onnx", "checkpoint"]) {
+      copyFileSync(join(folderOf("mlp"), file), join(folder, `mine_${file}`));
+    }
+    expect(await isArtifacts(folder)).toBe(true);
+    expect((await loadArtifacts(folder)).files.eval).toBe(join(folder, "mine_eval_model.onnx"));
+    expect((await loadArtifacts(join(folder, "mine_training_model.onnx"))).trainable).toHaveLength(4);
+    cpSync(folderOf("lora"), folder, { recursive: true });
+    await expect(loadArtifacts(folder)).rejects.toThrow(
+      /several sets of training artifacts, with the prefixes '', 'mine_'/,
+    );
+    expect((await loadArtifacts(join(folder, "mine_eval_model.onnx"))).trainable).toHaveLength(4);
+  });
+
+  it("of something else: says what is missing", async () => {
+    const folder = temporaryFolder();
+    expect(await isArtifacts(folder)).toBe(false);
+    await expect(loadArtifacts(folder)).rejects.toThrow(/no training_model\.onnx and no eval_model\.onnx/);
+    writeFileSync(join(folder, "training_model.ort"), "");
+    await expect(loadArtifacts(folder)).rejects.toThrow(/own format \(\.ort\)/);
+    expect(await isArtifacts("no/such/folder")).toBe(false);
+  });
+});
+
+describe("Dropout and BatchNormalization", () => {
+  const files = (...kinds: ("training" | "eval")[]) => ({
+    ...Object.fromEntries(kinds.map((kind) => [kind, join(folderOf("cnn"), `${kind}_model.onnx`)])),
+    checkpoint: join(folderOf("cnn"), "checkpoint"),
+  });
+
+  it.each([
+    ["eval and training model", files("eval", "training"), 0],
+    ["training model", files("training"), 0],
+    ["eval model", files("eval"), 1],
+  ] as const)("%s: train as the training model has them", async (_, source, notes) => {
+    const loaded = await loadArtifacts(source);
+    const { graph } = loaded.proto;
+    const index = new GraphIndex(graph);
+    const dropouts = graph.node.filter((node) => node.opType === "Dropout");
+    const ratios = dropouts.map((node) => numbersOf(index.constant(node.input[1] ?? "") as TensorProto)[0]);
+    const modes = dropouts.map((node) => numbersOf(index.constant(node.input[2] ?? "") as TensorProto)[0]);
+    expect(ratios).toEqual([0.25, 0.5]);
+    expect(modes).toEqual([1, 1]);
+    const norms = graph.node.filter((node) => node.opType === "BatchNormalization");
+    expect(norms.map((node) => [intOf(node, "training_mode"), node.output.length])).toEqual([
+      [1, 3],
+      [1, 3],
+    ]);
+    expect(loaded.notes).toHaveLength(notes);
+    if (notes) expect(loaded.notes[0]).toContain("2 Dropout and 2 BatchNormalization nodes train");
+  });
+
+  it("stay off where the training model has them off", async () => {
+    const folder = temporaryFolder();
+    cpSync(folderOf("cnn"), folder, { recursive: true });
+    const path = join(folder, "training_model.onnx");
+    const model = decodeModel(readFileSync(path));
+    const dropout = model.graph.node.find((node) => node.name === "/drop2/Dropout");
+    const off = tensorFromNumbers(dropout?.input[2] ?? "", DataType.BOOL, [], [0]);
+    model.graph.initializer = model.graph.initializer.map((tensor) => (tensor.name === off.name ? off : tensor));
+    writeFileSync(path, encodeModel(model));
+    const { proto } = await loadArtifacts(folder);
+    expect(proto.graph.node.filter((node) => node.opType === "Dropout").map((node) => node.input[2] !== "")).toEqual([
+      true,
+      false,
+    ]);
+  });
+});
+
+describe("parts that do not belong together", () => {
+  async function withCheckpoint(
+    change: (checkpoint: TrainingCheckpoint) => Partial<TrainingCheckpoint>,
+  ): Promise<string> {
+    const folder = temporaryFolder();
+    cpSync(folderOf("frozen_backbone"), folder, { recursive: true });
+    const checkpoint = await readCheckpoint(join(folder, "checkpoint"));
+    await writeCheckpoint(join(folder, "checkpoint"), { ...checkpoint, ...change(checkpoint) });
+    return folder;
+  }
+  const without = (tensors: ReadonlyMap<string, TensorProto>, name: string) =>
+    new Map([...tensors].filter(([key]) => key !== name));
+  const replaced = (tensors: ReadonlyMap<string, TensorProto>, tensor: TensorProto) =>
+    new Map(tensors).set(tensor.name ?? "", tensor);
+
+  it("a trainable parameter missing", async () => {
+    const folder = await withCheckpoint(({ trainable }) => ({ trainable: without(trainable, "classifier.0.bias") }));
+    await expect(loadArtifacts(folder)).rejects.toThrow(
+      /checkpoint lacks the parameter 'classifier\.0\.bias' of .*eval_model/,
+    );
+  });
+
+  it("a frozen parameter missing", async () => {
+    const folder = await withCheckpoint(({ frozen }) => ({ frozen: without(frozen, "features.0.weight") }));
+    await expect(loadArtifacts(folder)).rejects.toThrow(/checkpoint lacks the parameter 'features\.0\.weight'/);
+  });
+
+  it("a parameter too many", async () => {
+    const other = tensorFromNumbers("other.weight", DataType.FLOAT, [1], [1]);
+    const folder = await withCheckpoint(({ trainable }) => ({ trainable: replaced(trainable, other) }));
+    await expect(loadArtifacts(folder)).rejects.toThrow(/has no parameter 'other\.weight', which the checkpoint holds/);
+  });
+
+  it("another shape, another type", async () => {
+    const shape = tensorFromNumbers("classifier.0.bias", DataType.FLOAT, [5, 2], Array(10).fill(0));
+    const wrongShape = await withCheckpoint(({ trainable }) => ({ trainable: replaced(trainable, shape) }));
+    await expect(loadArtifacts(wrongShape)).rejects.toThrow(
+      /'classifier\.0\.bias' is float \[10\] in .*its value float \[5, 2\]/,
+    );
+    const type = tensorFromData("classifier.0.bias", DataType.DOUBLE, [10], new Float64Array(10));
+    const wrongType = await withCheckpoint(({ trainable }) => ({ trainable: replaced(trainable, type) }));
+    await expect(loadArtifacts(wrongType)).rejects.toThrow(/is float \[10\] in .*its value double \[10\]/);
+  });
+
+  it("a checkpoint of another model", async () => {
+    const files = {
+      training: join(folderOf("mlp"), "training_model.onnx"),
+      checkpoint: join(folderOf("lora"), "checkpoint"),
+    };
+    await expect(loadArtifacts(files)).rejects.toThrow(FishyError);
+  });
+
+  it("no bit of the checkpoint changes what the parameters are", async () => {
+    const folder = temporaryFolder();
+    cpSync(folderOf("mlp"), folder, { recursive: true });
+    const bytes = readFileSync(join(folder, "checkpoint"));
+    const whole = await loadArtifacts(folder);
+    const shapes = (proto: ModelProto) =>
+      proto.graph.initializer.map((tensor) => [tensor.name, tensor.dataType, dimsOf(tensor)]);
+    // Every 37th bit: all of them take a minute, and the decoder is tried with all.
+    for (let bit = 0; bit < 8 * bytes.length; bit += 37) {
+      const damaged = Uint8Array.from(bytes);
+      damaged[bit >> 3] = (damaged[bit >> 3] as number) ^ (1 << (bit & 7));
+      writeFileSync(join(folder, "checkpoint"), damaged);
+      try {
+        expect(shapes((await loadArtifacts(folder)).proto)).toEqual(shapes(whole.proto));
+      } catch (error) {
+        if (!(error instanceof FishyError)) throw error;
+      }
+    }
+  });
+});
+
+describe("values without a checkpoint", () => {
+  const training = join(folderOf("mlp"), "training_model.onnx");
+
+  it("none: says how to give them", async () => {
+    await expect(loadArtifacts({ training })).rejects.toThrow(
+      /no checkpoint, so the parameters '0\.weight'.*--parameters FILE/s,
+    );
+  });
+
+  it("a flat buffer, in the training model's order", async () => {
+    const whole = await loadArtifacts(folderOf("mlp"));
+    const all = whole.trainable.flatMap((name) =>
+      Array.from(
+        dataOf(whole.proto.graph.initializer.find((tensor) => tensor.name === name) as TensorProto) as Float32Array,
+      ),
+    );
+    const loaded = await loadArtifacts({ training }, { parameterBuffer: Float32Array.from(all) });
+    for (const name of whole.trainable) {
+      const [a, b] = [whole, loaded].map(({ proto }) => proto.graph.initializer.find((tensor) => tensor.name === name));
+      expect(dataOf(a as TensorProto)).toEqual(dataOf(b as TensorProto));
+    }
+    await expect(loadArtifacts({ training }, { parameterBuffer: new Float32Array(3) })).rejects.toThrow(
+      /has 3 elements; the trainable parameters need 160, all of them 160/,
+    );
+  });
+});
+
+describe("labels of scores with more than two axes", () => {
+  it("get the shape that the operator wants, not what ONNX Runtime declares", async () => {
+    const folder = temporaryFolder();
+    cpSync(folderOf("mlp"), folder, { recursive: true });
+    const path = join(folder, "eval_model.onnx");
+    const model = decodeModel(readFileSync(path));
+    // [batch, 4] → [batch, 2, 2]: classes on axis 1.
+    const loss = model.graph.node.at(-1);
+    model.graph.node.splice(
+      -1,
+      1,
+      {
+        input: ["output", "positions"],
+        output: ["scores"],
+        opType: "Reshape",
+        name: "positions",
+        attribute: [],
+      },
+      withFields(loss as NodeProto, { input: ["scores", "labels"] }),
+    );
+    model.graph.initializer.push(tensorFromNumbers("positions", DataType.INT64, [3], [0, 2, 2]));
+    const dims = (...list: (string | number)[]) => ({
+      dim: list.map((d) => (typeof d === "string" ? { dimParam: d } : { dimValue: d })),
+    });
+    model.graph.valueInfo = [
+      { name: "scores", type: { tensorType: { elemType: DataType.FLOAT, shape: dims("batch", 2, 2) } } },
+    ];
+    writeFileSync(path, encodeModel(model));
+    const { proto } = await loadArtifacts({ eval: path, checkpoint: join(folder, "checkpoint") });
+    const labels = proto.graph.input.find((input) => input.name === "labels");
+    expect(labels?.type?.tensorType?.shape?.dim.map((dim) => dim.dimParam || Number(dim.dimValue))).toEqual([
+      "batch",
+      2,
+    ]);
+  });
+});
+
+describe.skipIf(!hasArtifacts)("artifacts found in the wild (shared/artifacts)", () => {
+  const at = (...parts: string[]) => join(SHARED, "artifacts", ...parts);
+  const microsoft = at("microsoft-onnxruntime-training_api");
+
+  it("Microsoft's reference model, with its nominal checkpoint", async () => {
+    await expect(
+      loadArtifacts({ eval: join(microsoft, "eval_model.onnx"), checkpoint: join(microsoft, "nominal_checkpoint") }),
+    ).rejects.toThrow(/checkpoint is nominal: it holds names without values.*--parameters/s);
+    const { proto } = await loadArtifacts(microsoft);
+    const values = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"].flatMap((name) =>
+      Array.from(dataOf(proto.graph.initializer.find((tensor) => tensor.name === name) as TensorProto) as Float32Array),
+    );
+    const files = {
+      training: join(microsoft, "training_model.onnx"),
+      checkpoint: join(microsoft, "nominal_checkpoint"),
+    };
+    const filled = await loadArtifacts(files, { parameterBuffer: Float32Array.from(values) });
+    expect(filled.trainable).toHaveLength(4);
+  });
+
+  it("the old folder checkpoint and version 1 fit the same model", async () => {
+    const history = at("microsoft-onnxruntime-training_api-history");
+    for (const checkpoint of ["pre-1.16-directory-format/checkpoint.ckpt", "v1-flatbuffer/checkpoint.ckpt"]) {
+      const loaded = await loadArtifacts({
+        training: join(microsoft, "training_model.onnx"),
+        checkpoint: join(history, checkpoint),
+      });
+      expect(loaded.trainable).toEqual(["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]);
+    }
+  });
+
+  it("custom operators are refused by name, two imports of ai.onnx are not", async () => {
+    await expect(loadArtifacts(join(microsoft, "custom_ops"))).rejects.toThrow(
+      /test\.customop::CustomOpOne\) is a custom operator: plain ONNX Runtime has no kernel/,
+    );
+  });
+
+  it("files in ONNX Runtime's own format are refused", async () => {
+    await expect(loadArtifacts(join(microsoft, "ort_format"))).rejects.toThrow(/own format/);
+  });
+
+  it("SeizureGuard: the folded convolutions stay frozen", async () => {
+    const loaded = await loadArtifacts(at("Bozu1206-SeizureGuard/training_artifacts"));
+    expect(loaded.trainable).toEqual([
+      "classifier.0.weight",
+      "classifier.0.bias",
+      "classifier.1.weight",
+      "classifier.1.bias",
+    ]);
+    expect(loaded.frozen).toHaveLength(6);
+  });
+});
