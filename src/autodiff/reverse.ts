@@ -84,6 +84,7 @@ export function differentiate(options: ReverseOptions): Map<string, string> {
       const context = new GradientContext(builder, node, cotangents, {
         typeOf: (name) => types.get(name),
         constantOf: (name) => index.constant(name),
+        producerOf: (name) => index.producer(name),
         needsGradient: wanted,
       });
       for (const [position, thunk] of Object.entries(rule.gradient(context))) {

@@ -22,6 +22,7 @@ export interface GradientRule {
 export interface GradientScope {
   typeOf(name: string): ValueType | undefined;
   constantOf(name: string): TensorProto | undefined;
+  producerOf(name: string): NodeProto | undefined;
   needsGradient(name: string): boolean;
 }
 
@@ -98,10 +99,20 @@ export class GradientContext {
     return this.scope.constantOf(name);
   }
 
+  /** The numbers in a small constant; undefined for anything else. */
+  constantOf(name: string): number[] | undefined {
+    const tensor = this.constant(name);
+    return tensor && numbersOf(tensor);
+  }
+
   /** The numbers in input `i` when it is there and constant: axes, pads and the like. */
   constantNumbers(i: number): number[] | undefined {
-    const tensor = this.hasInput(i) ? this.constant(this.input(i)) : undefined;
-    return tensor && numbersOf(tensor);
+    return this.hasInput(i) ? this.constantOf(this.input(i)) : undefined;
+  }
+
+  /** The node that makes a forward value. */
+  producer(name: string): NodeProto | undefined {
+    return this.scope.producerOf(name);
   }
 
   /** A scalar constant of the element type of `like`. */
@@ -115,11 +126,11 @@ export class GradientContext {
   }
 }
 
-/** Emits a value at the first call and returns the same name ever after: what several thunks of a rule share. */
-export function once(emit: () => string): () => string {
-  let name: string | undefined;
+/** Emits at the first call and returns the same value ever after: what several thunks of a rule share. */
+export function once<T = string>(emit: () => T): () => T {
+  let emitted: { value: T } | undefined;
   return () => {
-    name ??= emit();
-    return name;
+    emitted ??= { value: emit() };
+    return emitted.value;
   };
 }

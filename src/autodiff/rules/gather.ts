@@ -1,8 +1,8 @@
-/** Gather: the gradient adds each picked slice back to where it came from. */
+/** Gather, GatherElements, GatherND: the gradient adds what was picked back to where it came from. */
 import { intOf } from "../../onnx/attributes.js";
 import { DataType } from "../../onnx/proto.js";
-import type { GradientRule } from "../rule.js";
-import { shapeOf, zerosLike } from "../shapes.js";
+import type { GradientContext, GradientRule } from "../rule.js";
+import { dimension, reshapeLike, shapeOf, staticShape, zerosLike } from "../shapes.js";
 
 export const gather: GradientRule = {
   opType: "Gather",
@@ -38,3 +38,57 @@ export const gather: GradientRule = {
     },
   }),
 };
+
+export const gatherElements: GradientRule = {
+  opType: "GatherElements",
+  gradient: (c) => ({
+    0: () =>
+      c.b.op("ScatterElements", [zerosLike(c, c.input(0)), c.input(1), c.cotangent()], {
+        axis: intOf(c.node, "axis", 0),
+        reduction: "add",
+      }),
+  }),
+};
+
+export const gatherND: GradientRule = {
+  opType: "GatherND",
+  notes: "every dimension of the data but the first must be known",
+  gradient: (c) => ({ 0: () => gatherNDGradient(c) }),
+};
+
+/** The indexed axes become one, along which ScatterElements adds (not ScatterND: see above). */
+function gatherNDGradient(c: GradientContext): string {
+  const { b } = c;
+  const data = c.input(0);
+  const shape = c.shape(data);
+  const known = staticShape(shape.slice(1));
+  const depth = c.shape(c.input(1)).at(-1);
+  const batchDims = intOf(c.node, "batch_dims", 0);
+  if (!known || typeof depth !== "number") throw c.error("gathers from sizes that are known only at run time");
+  const product = (sizes: readonly number[]) => sizes.reduce((total, size) => total * size, 1);
+  const indexed = batchDims + depth;
+  // Strides of the indexed axes within their common axis; the first dimension enters none.
+  const stride = (axis: number) => product(known.slice(axis, indexed - 1));
+  const axes = Array.from({ length: depth }, (_, i) => batchDims + i);
+  const sizes = b.concat(
+    axes.map((axis) => dimension(c, data, axis)),
+    0,
+  );
+  const raw = c.input(1);
+  const positive = b.where(b.less(raw, b.i64(0)), b.add(raw, sizes), raw);
+  let places = b.reduceSum(b.mul(positive, b.i64(axes.map(stride))), [-1], false);
+  if (batchDims > 0) {
+    const batches =
+      batchDims === 1
+        ? dimension(c, data, 0)
+        : b.mul(dimension(c, data, 0), b.i64([product(known.slice(0, batchDims - 1))]));
+    const rows = b.op("Range", [b.i64(0), b.squeeze(batches, [0]), b.i64(1)]);
+    const offsets = b.mul(b.unsqueeze(rows, [1]), b.i64(stride(batchDims - 1)));
+    places = b.add(b.reshape(places, b.concat([batches, b.i64([-1])], 0)), offsets);
+  }
+  const rest = product(known.slice(indexed - 1));
+  const zeros = b.reshape(zerosLike(c, data), [-1, rest]);
+  const dy = b.reshape(c.cotangent(), [-1, rest]);
+  const full = b.expand(b.reshape(places, [-1, 1]), b.shape(dy));
+  return reshapeLike(c, b.op("ScatterElements", [zeros, full, dy], { axis: 0, reduction: "add" }), data);
+}

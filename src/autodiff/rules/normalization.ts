@@ -1,66 +1,163 @@
-/** BatchNormalization with fixed statistics, and LayerNormalization. Training-mode batch normalisation is lowered before. */
-import { floatOf, intOf } from "../../onnx/attributes.js";
+/** Normalisations over axes of one example. */
+import { float, floatOf, intOf, intsOf } from "../../onnx/attributes.js";
+import { DataType } from "../../onnx/proto.js";
 import { reduceToShape } from "../broadcast.js";
-import { type GradientRule, once } from "../rule.js";
+import { type GradientContext, type GradientRule, once } from "../rule.js";
+import { reshapeLike, shapeOf } from "../shapes.js";
+import { unary } from "./elementary.js";
 
-/** y = (x − mean) / √(var + ε) · scale + bias, the parameters along axis 1. */
-export const batchNormalization: GradientRule = {
-  opType: "BatchNormalization",
-  gradient: (c) => {
-    if (intOf(c.node, "training_mode", 0) === 1) throw c.error("normalises by batch statistics and was not lowered");
-    const { b } = c;
-    const [x, scale, , mean, variance] = c.node.input as [string, string, string, string, string];
-    const rank = c.rank(x);
-    const others = Array.from({ length: rank }, (_, i) => i).filter((i) => i !== 1);
-    const perChannel = (value: string) => (rank > 2 ? b.unsqueeze(value, others.slice(1).map((_, i) => i + 1)) : value);
-    const sum = (value: string) => b.reduceSum(value, others, false);
-    const inverse = once(() => {
-      const epsilon = c.scalar(floatOf(c.node, "epsilon", 1e-5), variance);
-      return b.op("Reciprocal", [b.sqrt(b.add(variance, epsilon))]);
-    });
-    const total = once(() => sum(c.cotangent()));
-    // Σ dy·(x − mean): what the scale and the variance see.
-    const projection = once(() => sum(b.mul(c.cotangent(), b.sub(x, perChannel(mean)))));
-    return {
-      0: () => b.mul(c.cotangent(), perChannel(b.mul(scale, inverse()))),
-      1: () => b.mul(projection(), inverse()),
-      2: () => total(),
-      3: () => b.neg(b.mul(total(), b.mul(scale, inverse()))),
-      4: () => {
-        const cube = b.mul(b.mul(inverse(), inverse()), inverse());
-        return b.mul(b.mul(projection(), b.mul(scale, cube)), c.scalar(-0.5, variance));
-      },
-    };
-  },
-};
+/** A normalised value x̂ = (x − mean)/σ and 1/σ, which broadcasts against it. */
+interface Normalised {
+  readonly value: string;
+  readonly inverse: string;
+}
 
-/**
- * y = x̂ · scale + bias, x̂ = (x − mean)/σ over the axes from `axis` on.
- * dx = (g − mean(g) − x̂·mean(g·x̂)) / σ with g = dy·scale.
- */
+/** dx = (g − mean(g) − x̂·mean(g ⊙ x̂))/σ, the means over the normalised axes, for the cotangent g of x̂. */
+function throughNormalisation(c: GradientContext, g: string, x: Normalised, axes: readonly number[]): string {
+  const { b } = c;
+  const mean = (value: string) => b.reduce("ReduceMean", value, axes, true);
+  const along = b.mul(x.value, mean(b.mul(g, x.value)));
+  return b.mul(b.sub(b.sub(g, mean(g)), along), x.inverse);
+}
+
+/** Normalises with primitives. */
+function normalised(c: GradientContext, x: string, axes: readonly number[], epsilon: number): Normalised {
+  const { b } = c;
+  const type = c.elemType(c.input(0));
+  const centred = b.sub(x, b.reduce("ReduceMean", x, axes, true));
+  const variance = b.reduce("ReduceMean", b.mul(centred, centred), axes, true);
+  const inverse = b.op("Reciprocal", [b.sqrt(b.add(variance, b.constant(type, epsilon)))]);
+  return { value: b.mul(centred, inverse), inverse };
+}
+
 export const layerNormalization: GradientRule = {
   opType: "LayerNormalization",
+  notes: "the outputs Mean and InvStdDev are not differentiated",
   gradient: (c) => {
-    if (c.cotangents.slice(1).some(Boolean)) throw c.error("has a gradient through its Mean or InvStdDev output, which is not known");
+    if (c.cotangents[1] || c.cotangents[2]) throw c.error("has a loss that depends on its mean or deviation output");
     const { b } = c;
-    const [x, scale, bias] = c.node.input as [string, string, string?];
+    const [x, scale] = [c.input(0), c.input(1)];
     const first = c.axis(intOf(c.node, "axis", -1), x);
-    const axes = Array.from({ length: c.rank(x) - first }, (_, i) => first + i);
-    const mean = (value: string) => b.reduce("ReduceMean", value, axes, true);
-    const centred = once(() => b.sub(x, mean(x)));
-    const inverse = once(() => {
-      const variance = mean(b.mul(centred(), centred()));
-      return b.op("Reciprocal", [b.sqrt(b.add(variance, c.scalar(floatOf(c.node, "epsilon", 1e-5), x)))]);
+    const axes = [...Array(c.rank(x)).keys()].slice(first);
+    // The operator itself, with a scale of one, gives x̂ and 1/σ in one pass.
+    const xHat = once((): Normalised => {
+      const ones = b.expand(c.scalar(1, scale), shapeOf(c, scale));
+      const attributes = { axis: first, epsilon: float(floatOf(c.node, "epsilon", 1e-5)) };
+      const [value, , inverse] = b.node("LayerNormalization", [x, ones], { outputs: 3, attributes });
+      const type = c.elemType(x);
+      return {
+        value: value as string,
+        inverse: type === DataType.FLOAT ? (inverse as string) : b.cast(inverse as string, type),
+      };
     });
-    const normalised = once(() => b.mul(centred(), inverse()));
     return {
-      0: () => {
-        const g = b.mul(c.cotangent(), scale);
-        const along = b.mul(normalised(), mean(b.mul(g, normalised())));
-        return b.mul(b.sub(b.sub(g, mean(g)), along), inverse());
-      },
-      1: () => reduceToShape(c, b.mul(c.cotangent(), normalised()), scale, c.output()),
-      2: () => reduceToShape(c, c.cotangent(), bias as string, c.output()),
+      0: () => throughNormalisation(c, b.mul(c.cotangent(), scale), xHat(), axes),
+      1: () => reduceToShape(c, b.mul(c.cotangent(), xHat().value), scale, x),
+      2: () => reduceToShape(c, c.cotangent(), c.input(2), x),
     };
   },
 };
+
+/** y = scale · x/√(mean(x²) + ε) (opset 23, and ONNX Runtime's SimplifiedLayerNormalization). */
+function rootMeanSquare(opType: string): GradientRule {
+  return {
+    opType,
+    gradient: (c) => {
+      const { b } = c;
+      const [x, scale] = [c.input(0), c.input(1)];
+      const axes = [...Array(c.rank(x)).keys()].slice(c.axis(intOf(c.node, "axis", -1), x));
+      const mean = (value: string) => b.reduce("ReduceMean", value, axes, true);
+      const inverse = once(() => {
+        const epsilon = c.scalar(floatOf(c.node, "epsilon", 1e-5), x);
+        return b.op("Reciprocal", [b.sqrt(b.add(mean(b.mul(x, x)), epsilon))]);
+      });
+      const xHat = once(() => b.mul(x, inverse()));
+      return {
+        0: () => {
+          const g = b.mul(c.cotangent(), scale);
+          return b.mul(b.sub(g, b.mul(xHat(), mean(b.mul(g, xHat())))), inverse());
+        },
+        1: () => reduceToShape(c, b.mul(c.cotangent(), xHat()), scale, x),
+      };
+    },
+  };
+}
+
+export const rmsNormalization = rootMeanSquare("RMSNormalization");
+export const simplifiedLayerNormalization = rootMeanSquare("SimplifiedLayerNormalization");
+
+export const instanceNormalization: GradientRule = {
+  opType: "InstanceNormalization",
+  gradient: (c) => {
+    const { b } = c;
+    const x = c.input(0);
+    const rank = c.rank(x);
+    const spatial = [...Array(rank).keys()].slice(2);
+    const xHat = once(() => normalised(c, x, spatial, floatOf(c.node, "epsilon", 1e-5)));
+    const others = [0, ...spatial];
+    return {
+      0: () => {
+        const scale = b.reshape(c.input(1), [-1, ...spatial.map(() => 1)]);
+        return throughNormalisation(c, b.mul(c.cotangent(), scale), xHat(), spatial);
+      },
+      1: () => b.reduceSum(b.mul(c.cotangent(), xHat().value), others, false),
+      2: () => b.reduceSum(c.cotangent(), others, false),
+    };
+  },
+};
+
+/** Scale and bias are one for each group (opset 18) or for each channel (21). */
+export const groupNormalization: GradientRule = {
+  opType: "GroupNormalization",
+  gradient: (c) => {
+    const { b } = c;
+    const x = c.input(0);
+    const groups = intOf(c.node, "num_groups") as number;
+    const [channels, scales] = [c.shape(x)[1], c.shape(c.input(1))[0]];
+    if (typeof channels !== "number" || typeof scales !== "number") throw c.error("has an unknown number of channels");
+    const grouped = (value: string) => b.op("Reshape", [value, b.i64([0, groups, channels / groups, -1])]);
+    const xHat = once(() => normalised(c, grouped(x), [2, 3], floatOf(c.node, "epsilon", 1e-5)));
+    const dy = once(() => grouped(c.cotangent()));
+    const perGroup = scales !== channels;
+    const others = perGroup ? [0, 2, 3] : [0, 3];
+    const flat = (value: string) => b.reshape(value, [scales]);
+    return {
+      0: () => {
+        const scale = b.reshape(c.input(1), perGroup ? [groups, 1, 1] : [groups, channels / groups, 1]);
+        return reshapeLike(c, throughNormalisation(c, b.mul(dy(), scale), xHat(), [2, 3]), x);
+      },
+      1: () => flat(b.reduceSum(b.mul(dy(), xHat().value), others, false)),
+      2: () => flat(b.reduceSum(dy(), others, false)),
+    };
+  },
+};
+
+/** ε = 10⁻⁹ stands outside the root in the operator's definition, which no float32 deviation can tell from inside. */
+export const meanVarianceNormalization = unary("MeanVarianceNormalization", (c, dy) => {
+  const axes = intsOf(c.node, "axes") ?? [0, 2, 3];
+  return throughNormalisation(c, dy, normalised(c, c.input(0), axes, 1e-18), axes);
+});
+
+/** y = x·D^(−β), D = bias + α/size · (sum of x² over `size` channels around). */
+export const lrn = unary("LRN", (c, dy) => {
+  const { b } = c;
+  const [x, y] = [c.input(0), c.output()];
+  const channels = c.shape(x)[1];
+  if (typeof channels !== "number") throw c.error("has a number of channels known only at run time");
+  const size = intOf(c.node, "size") as number;
+  const alpha = floatOf(c.node, "alpha", 1e-4);
+  const beta = floatOf(c.node, "beta", 0.75);
+  const [before, after] = [Math.floor((size - 1) / 2), Math.ceil((size - 1) / 2)];
+  /** The mean over `size` channels (padding counts), from `front` channels before on. */
+  const mean = (value: string, front: number, back: number) => {
+    const rows = b.op("Reshape", [value, b.i64([0, 1, channels, -1])]);
+    const attributes = { kernel_shape: [size, 1], pads: [front, 0, back, 0], count_include_pad: 1 };
+    return reshapeLike(c, b.op("AveragePool", [rows], attributes), x);
+  };
+  const squares = mean(b.mul(x, x), before, after);
+  const denominator = b.add(b.mul(squares, c.scalar(alpha, x)), c.scalar(floatOf(c.node, "bias", 1), x));
+  // A channel feels the windows that it lies in: the same window, mirrored.
+  const felt = mean(b.div(b.mul(dy, y), denominator), after, before);
+  const direct = b.mul(dy, b.pow(denominator, c.scalar(-beta, x)));
+  return b.sub(direct, b.mul(b.mul(x, felt), c.scalar(2 * alpha * beta, x)));
+});

@@ -56,7 +56,11 @@ function crop(c: GradientContext, value: string, pads: readonly AxisPads[]): str
   }
   const added = pads.filter(({ begin, end }) => begin < 0 || end < 0);
   if (added.length === 0) return result;
-  return padZeros(c, result, added.map(({ axis, begin, end }) => ({ axis, begin: Math.max(-begin, 0), end: Math.max(-end, 0) })));
+  return padZeros(
+    c,
+    result,
+    added.map(({ axis, begin, end }) => ({ axis, begin: Math.max(-begin, 0), end: Math.max(-end, 0) })),
+  );
 }
 
 /** Past any dimension. */
@@ -79,12 +83,14 @@ function fold(c: GradientContext, pads: readonly AxisPads[], mode: string): stri
   let result = c.cotangent();
   for (const { axis, begin, end } of pads) {
     const size = c.shape(c.input(0))[axis];
-    if (typeof size !== "number") throw c.error(`pads axis ${axis} in mode '${mode}', which needs its size to be static`);
+    if (typeof size !== "number")
+      throw c.error(`pads axis ${axis} in mode '${mode}', which needs its size to be static`);
     if (begin < 0 || end < 0) throw c.error(`has negative pads in mode '${mode}', whose gradient is not known`);
     const part = (start: number, stop: number) => b.slice(result, [start], [stop], [axis]);
     const terms = [part(begin, begin + size)];
     if (mode === "reflect") {
-      const reversed = (start: number, stop: number) => b.slice(result, [stop - 1], [start - 1 < 0 ? -END : start - 1], [axis], [-1]);
+      const reversed = (start: number, stop: number) =>
+        b.slice(result, [stop - 1], [start - 1 < 0 ? -END : start - 1], [axis], [-1]);
       if (begin > 0) terms.push(padZeros(c, reversed(0, begin), [{ axis, begin: 1, end: size - 1 - begin }]));
       const last = begin + size;
       if (end > 0) terms.push(padZeros(c, reversed(last, last + end), [{ axis, begin: size - 1 - end, end: 1 }]));

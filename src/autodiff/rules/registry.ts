@@ -5,14 +5,23 @@ import { isDefaultDomain } from "../../onnx/versions.js";
 import type { GradientRule } from "../rule.js";
 import { gelu, mish, sigmoid, softplus, softsign, swish, tanh } from "./activations.js";
 import { add, div, mul, neg, sub } from "./arithmetic.js";
+import { batchNormalization } from "./batch-normalization.js";
 import { conv, convTranspose } from "./convolution.js";
 import { dropout } from "./dropout.js";
 import { abs, erf, exp, log, pow, reciprocal, sqrt } from "./elementary.js";
-import { gather } from "./gather.js";
+import { gather, gatherElements, gatherND } from "./gather.js";
 import { negativeLogLikelihoodLoss, softmaxCrossEntropyLoss } from "./losses.js";
 import { gemm, matMul } from "./matmul.js";
 import { cast, castLike, expand, flatten, identity, reshape, squeeze, transpose, unsqueeze } from "./movement.js";
-import { batchNormalization, layerNormalization } from "./normalization.js";
+import {
+  groupNormalization,
+  instanceNormalization,
+  layerNormalization,
+  lrn,
+  meanVarianceNormalization,
+  rmsNormalization,
+  simplifiedLayerNormalization,
+} from "./normalization.js";
 import { pad } from "./pad.js";
 import { concat, split } from "./partition.js";
 import { averagePool, globalAveragePool, globalMaxPool, lpPool, maxPool } from "./pooling.js";
@@ -29,6 +38,7 @@ import {
   thresholdedRelu,
 } from "./rectifiers.js";
 import { reduceMean, reduceSum } from "./reductions.js";
+import { scatter, scatterElements, scatterND } from "./scatter.js";
 import { clip, where } from "./selection.js";
 import { slice } from "./slice.js";
 import { logSoftmax, softmax } from "./softmax.js";
@@ -47,9 +57,12 @@ export const RULES: readonly GradientRule[] = [
   ...[where, clip],
   // Movement
   ...[identity, cast, castLike, reshape, flatten, transpose, squeeze, unsqueeze, expand, concat, split, slice],
-  ...[gather, pad],
+  pad,
+  // Indexing
+  ...[gather, gatherElements, gatherND, scatter, scatterElements, scatterND],
   // Normalisation
-  ...[batchNormalization, layerNormalization],
+  ...[batchNormalization, layerNormalization, rmsNormalization, simplifiedLayerNormalization],
+  ...[instanceNormalization, groupNormalization, meanVarianceNormalization, lrn],
   // Reductions
   ...[reduceSum, reduceMean],
   // Regularisation and losses

@@ -1,49 +1,47 @@
 /**
- * BatchNormalization in training mode as primitives: CUDA's kernel throws at load and WebGPU's fails at run. With the
- * mean and the (biased) variance over all axes but the channels':
- *
- *     y = (x − mean)/√(var + ε) · scale + bias        running' = momentum · running + (1 − momentum) · batch
+ * BatchNormalization in training mode, which fails on CUDA and WebGPU: the batch's statistics as primitives, then the
+ * operator's inference form. The gradient rule knows the pattern. Running statistics follow ONNX's definition, with
+ * the population variance: next = running · momentum + batch · (1 − momentum).
  */
+
 import { FishyError } from "../../errors.js";
-import { floatOf, intOf } from "../../onnx/attributes.js";
+import { float, floatOf, intOf } from "../../onnx/attributes.js";
 import type { Lowering } from "./lowering.js";
 
 export const batchNormalization: Lowering = {
   opType: "BatchNormalization",
-  lower(node, context) {
+  lower(node, { b, types, isUsed, runningStatistic }) {
     if (intOf(node, "training_mode", 0) !== 1) return false;
-    const { b, types } = context;
     const [x, scale, bias, runningMean, runningVariance] = node.input as [string, string, string, string, string];
+    const [y, nextMean, nextVariance] = node.output as [string, string?, string?];
     const type = types.get(x);
     const rank = type?.shape?.length;
     if (!type || rank === undefined || rank < 2) {
       throw new FishyError(
-        `Node '${node.name || node.output[0]}' (BatchNormalization) normalises '${x}', whose rank is ${rank ?? "unknown"}; it has to be [batch, channels, …].`,
+        `Node '${node.name || y}' (BatchNormalization) normalises '${x}', whose rank is ${rank ?? "unknown"}; it has to be [batch, channels, …].`,
       );
     }
-    const others = Array.from({ length: rank }, (_, axis) => axis).filter((axis) => axis !== 1);
-    const spread = others.slice(1).map((_, i) => i + 1);
-    const perChannel = (value: string) => (spread.length > 0 ? b.unsqueeze(value, spread) : value);
-    const flat = (value: string) => b.squeeze(value, others);
-
-    const mean = b.reduce("ReduceMean", x, others, true);
+    const { elemType } = type;
+    const axes = Array.from({ length: rank }, (_, axis) => axis).filter((axis) => axis !== 1);
+    const mean = b.reduce("ReduceMean", x, axes, true);
     const centred = b.sub(x, mean);
-    const variance = b.reduce("ReduceMean", b.mul(centred, centred), others, true);
-    const epsilon = b.constant(type.elemType, floatOf(node, "epsilon", 1e-5));
-    const deviation = b.sqrt(b.add(variance, epsilon));
-    const normalised = b.div(centred, deviation);
-    b.node("Add", [b.mul(normalised, perChannel(scale)), perChannel(bias)], { outputs: [node.output[0] as string] });
+    const variance = b.reduce("ReduceMean", b.mul(centred, centred), axes, true);
+    const perChannel = { mean: b.reshape(mean, [-1]), variance: b.reshape(variance, [-1]) };
+    b.node("BatchNormalization", [x, scale, bias, perChannel.mean, perChannel.variance], {
+      outputs: [y],
+      attributes: { epsilon: float(floatOf(node, "epsilon", 1e-5)) },
+    });
 
     const momentum = floatOf(node, "momentum", 0.9);
-    for (const [i, running, batch] of [
-      [1, runningMean, mean],
-      [2, runningVariance, variance],
-    ] as const) {
-      const kept = b.mul(running, b.constant(type.elemType, momentum));
-      const next = b.add(kept, b.mul(flat(batch), b.constant(type.elemType, 1 - momentum)));
-      const output = node.output[i];
-      if (output && context.isUsed(output)) b.node("Identity", [next], { outputs: [output] });
-      context.runningStatistic(running, next);
+    const statistics = [
+      { running: runningMean, batch: perChannel.mean, output: nextMean },
+      { running: runningVariance, batch: perChannel.variance, output: nextVariance },
+    ];
+    for (const { running, batch, output } of statistics) {
+      const kept = b.mul(running, b.constant(elemType, momentum));
+      const next = b.add(kept, b.mul(batch, b.constant(elemType, 1 - momentum)));
+      if (output && isUsed(output)) b.node("Identity", [next], { outputs: [output] });
+      runningStatistic(running, next);
     }
     return true;
   },
