@@ -60,11 +60,12 @@ export function createAdam(options: AdamOptions, parameters: readonly ParameterS
     state: parameters.flatMap((parameter) => [zeros(parameter, "exp_avg"), zeros(parameter, "exp_avg_sq")]),
     hyperparameters(step) {
       const lr = learningRate(step);
-      const correction = Math.sqrt(1 - options.beta2 ** step);
+      const t = step + (run.momentSteps ?? 0);
+      const correction = Math.sqrt(1 - options.beta2 ** t);
       return {
         step,
         learning_rate: lr,
-        step_size: (lr * correction) / (1 - options.beta1 ** step),
+        step_size: (lr * correction) / (1 - options.beta1 ** t),
         epsilon: transformers ? options.epsilon : options.epsilon * correction,
         ...(decays && !decoupled ? { weight_decay: options.weightDecay } : {}),
         ...(decays && decoupled ? { decay_factor: 1 - lr * options.weightDecay } : {}),

@@ -70,6 +70,8 @@ export interface RunLength {
   /** Steps that will be run. */
   readonly totalSteps?: number | undefined;
   readonly stepsPerEpoch?: number | undefined;
+  /** Steps of the moments that the run starts from (default 0): bias corrections count them, the schedule does not. */
+  readonly momentSteps?: number | undefined;
 }
 
 /** @throws UsageError when the schedule needs a length that neither its options nor `run` give. */

@@ -44,7 +44,7 @@ export function createShampoo(
     name: options.name,
     parameters,
     state: [...plans.flatMap((plan) => stateOf(plan, options)), ...groups.map(failureState)],
-    hyperparameters: (step) => hyperparameters(options, multiplier(step), step),
+    hyperparameters: (step) => hyperparameters(options, multiplier(step), step, run.momentSteps),
     schedule: (step) => (active ? stepSchedule(options, step) : { statistics: false, roots: false }),
     emitUpdate: (b, values) => emitUpdate(b, values, plans, options),
     ...(active && {
@@ -67,10 +67,11 @@ export function createShampoo(
   };
 }
 
-function hyperparameters(options: ShampooOptions, multiplier: number, step: number) {
+function hyperparameters(options: ShampooOptions, multiplier: number, step: number, momentSteps = 0) {
   const lr = options.learningRate * multiplier;
-  const correction = momentumCorrection(options, step);
-  const graftCorrection = options.graft === "adam" ? Math.sqrt(1 - options.graftBeta2 ** step) : 1;
+  // Moments of the gradient may have a past; a momentum of Shampoo's own steps has none.
+  const correction = momentumCorrection(options, options.momentumOrder === "before" ? step + momentSteps : step);
+  const graftCorrection = options.graft === "adam" ? Math.sqrt(1 - options.graftBeta2 ** (step + momentSteps)) : 1;
   const independent = options.weightDecayKind === "independent";
   return {
     step,
