@@ -122,6 +122,9 @@ async function infer(model: ModelProto): Promise<TypeMap> {
 const RANK_BY_INPUT = /^(Reshape|Expand|ConstantOfShape|Squeeze|Unsqueeze|GatherND|Reduce.*)$/;
 /** Operators whose output's rank may be unknown whatever they are given. */
 const RANK_UNKNOWN = /^(If|Loop|Scan|SequenceAt|OptionalGetElement)$/;
+/** Operators that make scalars of other tensors; any other that seems to, ONNX Runtime infers nothing about. */
+const MAKES_SCALARS =
+  /^(Reduce.*|Gather(ND)?|Squeeze|Reshape|Size|MatMul|Einsum|Det|Arg(Max|Min)|SoftmaxCrossEntropyLoss|NegativeLogLikelihoodLoss)$/;
 
 /** Whether a value that looks like a scalar may be one of unknown rank: an input, or what such an operator makes. */
 function mayHideRank(model: ModelProto, types: TypeMap): boolean {
@@ -133,6 +136,7 @@ function mayHideRank(model: ModelProto, types: TypeMap): boolean {
     if (node.output.every((name) => types.get(name)?.shape?.length !== 0)) return false;
     const opType = node.opType ?? "";
     if (node.domain || RANK_UNKNOWN.test(opType)) return true;
+    if (!MAKES_SCALARS.test(opType) && node.input.some((name) => types.get(name)?.shape?.length)) return true;
     if (opType === "Squeeze" && node.input.length < 2) return true;
     const deciding = opType === "ConstantOfShape" ? node.input : node.input.slice(1);
     return RANK_BY_INPUT.test(opType) && deciding.some((name) => name && !constants.has(name));

@@ -27,11 +27,10 @@ export const lowerGelu: OpsetRule = {
   },
 };
 
-/** x · σ(αx). */
+/** x · σ(αx). Asks for no types: ONNX Runtime loads Swish in models of opset 24 only. */
 export const lowerSwish: OpsetRule = {
   operators: ["Swish"],
   since: 24,
-  needsTypes: true,
   convert: (node, context) => {
     const { g } = context;
     const x = node.input[0] as string;

@@ -97,6 +97,14 @@ describe("operators by their definitions", () => {
     expect(operators).not.toContain(operator);
   });
 
+  it("converts Swish of opset 26, which ONNX Runtime does not load", async () => {
+    const op = { operator: "Swish", inputs: [wave([3, 7], 6)], attributes: { alpha: float(1.5) } };
+    const of24 = modelOfOne({ ...op, opset: 24 });
+    const of26 = modelOfOne({ ...op, opset: 26 });
+    const converted = await runModel(await convert(of26.model), of26.feeds);
+    expectSameOutputs(converted, await runModel(of24.model, of24.feeds), 1e-6);
+  });
+
   it.each([1, 2, 3, 6])("GroupNormalization in %i groups", async (num_groups) => {
     const inputs = [image, wave([6], 1, 0.3), wave([6], 1, 0.9)];
     const attributes = { num_groups, epsilon: float(1e-3) };
