@@ -27,9 +27,12 @@ export const gelu = unary("Gelu", (c, dy) => {
 /** Φ(x) + x·φ(x) */
 export function geluSlope(c: GradientContext, x: string): string {
   const { b } = c;
-  const half = c.scalar(0.5, x);
-  const cdf = b.add(b.mul(b.op("Erf", [b.mul(x, c.scalar(Math.SQRT1_2, x))]), half), half);
-  const pdf = b.mul(b.exp(b.mul(b.mul(x, x), c.scalar(-0.5, x))), c.scalar(1 / Math.sqrt(2 * Math.PI), x));
+  const half = c.scalar(0.5, c.input(0));
+  const cdf = b.add(b.mul(b.op("Erf", [b.mul(x, c.scalar(Math.SQRT1_2, c.input(0)))]), half), half);
+  const pdf = b.mul(
+    b.exp(b.mul(b.mul(x, x), c.scalar(-0.5, c.input(0)))),
+    c.scalar(1 / Math.sqrt(2 * Math.PI), c.input(0)),
+  );
   return b.add(cdf, b.mul(x, pdf));
 }
 
@@ -38,11 +41,11 @@ export function geluTanhSlope(c: GradientContext, x: string): string {
   const { b } = c;
   const k = Math.sqrt(2 / Math.PI);
   const cubic = 0.044715;
-  const half = c.scalar(0.5, x);
+  const half = c.scalar(0.5, c.input(0));
   const square = b.mul(x, x);
-  const inner = b.mul(x, b.add(b.mul(square, c.scalar(k * cubic, x)), c.scalar(k, x)));
+  const inner = b.mul(x, b.add(b.mul(square, c.scalar(k * cubic, c.input(0))), c.scalar(k, c.input(0))));
   const t = b.op("Tanh", [inner]);
-  const innerSlope = b.add(b.mul(square, c.scalar(1.5 * k * cubic, x)), c.scalar(0.5 * k, x));
+  const innerSlope = b.add(b.mul(square, c.scalar(1.5 * k * cubic, c.input(0))), c.scalar(0.5 * k, c.input(0)));
   const curve = b.mul(b.mul(x, oneMinus(c, b.mul(t, t))), innerSlope);
   return b.add(b.add(b.mul(t, half), half), curve);
 }
@@ -55,7 +58,7 @@ export const swish = unary("Swish", (c, dy) => {
 
 export function swishSlope(c: GradientContext, x: string, y: string, alpha: number): string {
   const { b } = c;
-  const scaled = (value: string) => (alpha === 1 ? value : b.mul(value, c.scalar(alpha, x)));
+  const scaled = (value: string) => (alpha === 1 ? value : b.mul(value, c.scalar(alpha, c.input(0))));
   const s = b.op("Sigmoid", [scaled(x)]);
   return b.add(s, b.mul(scaled(y), oneMinus(c, s)));
 }

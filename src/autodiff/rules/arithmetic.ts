@@ -1,4 +1,4 @@
-/** Add, Sub, Mul, Div, Neg: elementwise with broadcasting. */
+/** Add, Sub, Mul, Div, Neg, Mod: elementwise with broadcasting. */
 import { reduceToShape } from "../broadcast.js";
 import { type GradientContext, type GradientRule, once } from "../rule.js";
 
@@ -44,4 +44,13 @@ export const div: GradientRule = {
 export const neg: GradientRule = {
   opType: "Neg",
   gradient: (c) => ({ 0: () => c.b.neg(c.cotangent()) }),
+};
+
+/** a − b·trunc(a/b) (fmod; floats have no other Mod): the quotient is constant between its jumps. */
+export const mod: GradientRule = {
+  opType: "Mod",
+  gradient: (c) => ({
+    0: () => to(c, 0, c.cotangent()),
+    1: () => to(c, 1, c.b.mul(c.cotangent(), c.b.div(c.b.sub(c.output(), c.input(0)), c.input(1)))),
+  }),
 };

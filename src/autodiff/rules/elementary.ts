@@ -8,7 +8,15 @@ export function unary(opType: string, derivative: (c: GradientContext, dy: strin
   return { opType, gradient: (c) => ({ 0: () => derivative(c, c.cotangent()) }) };
 }
 
-/** Zero at zero, as in PyTorch. Sign has no kernel on WebGPU. */
+/** −1, 0 or 1. Sign itself has no kernel on WebGPU. */
+export function sign(c: GradientContext, x: string): string {
+  const { b } = c;
+  const zero = c.scalar(0, x);
+  const negative = b.where(b.less(x, zero), c.scalar(-1, x), zero);
+  return b.where(b.greater(x, zero), c.scalar(1, x), negative);
+}
+
+/** Zero at zero, as in PyTorch. */
 export const abs = unary("Abs", (c, dy) => {
   const zero = c.scalar(0, c.input(0));
   const left = c.b.where(c.b.less(c.input(0), zero), c.b.neg(dy), zero);

@@ -4,7 +4,7 @@ import { DataType } from "../../onnx/proto.js";
 import { reduceToShape } from "../broadcast.js";
 import { type GradientContext, type GradientRule, once } from "../rule.js";
 import { reshapeLike, shapeOf } from "../shapes.js";
-import { unary } from "./elementary.js";
+import { sign, unary } from "./elementary.js";
 
 /** A normalised value x̂ = (x − mean)/σ and 1/σ, which broadcasts against it. */
 interface Normalised {
@@ -160,4 +160,19 @@ export const lrn = unary("LRN", (c, dy) => {
   const felt = mean(b.div(b.mul(dy, y), denominator), after, before);
   const direct = b.mul(dy, b.pow(denominator, c.scalar(-beta, x)));
   return b.sub(direct, b.mul(b.mul(x, felt), c.scalar(2 * alpha * beta, x)));
+});
+
+/** y = x/‖x‖ₚ along one axis, p = 1 or 2: dx = (dy − s·Σ(dy ⊙ y))/‖x‖ₚ, with s the norm's own gradient. */
+export const lpNormalization = unary("LpNormalization", (c, dy) => {
+  const { b } = c;
+  const [x, y] = [c.input(0), c.output()];
+  const axes = [intOf(c.node, "axis", -1)];
+  const isL1 = intOf(c.node, "p", 2) === 1;
+  const norm = b.reduce(isL1 ? "ReduceL1" : "ReduceL2", x, axes, true);
+  const slope = isL1 ? sign(c, x) : y;
+  const projected = b.sub(dy, b.mul(slope, b.reduceSum(b.mul(dy, y), axes, true)));
+  // A vector of zeros stays zero: it has no direction and gets no gradient.
+  const zero = c.scalar(0, x);
+  const isZero = b.equal(norm, zero);
+  return b.mul(projected, b.where(isZero, zero, b.op("Reciprocal", [b.where(isZero, c.scalar(1, x), norm)])));
 });

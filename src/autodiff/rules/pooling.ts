@@ -15,7 +15,7 @@ import {
   transposedConvolution,
   windowOf,
 } from "../windows.js";
-import { unary } from "./elementary.js";
+import { sign, unary } from "./elementary.js";
 
 /** Below every number of the type: finite, since not every device pads with infinities. */
 const LOWEST: Partial<Record<DataType, number>> = {
@@ -151,14 +151,6 @@ export const lpPool: GradientRule = {
     },
   }),
 };
-
-/** Sign has no kernel on WebGPU. */
-function sign(c: GradientContext, x: string): string {
-  const { b } = c;
-  const zero = c.scalar(0, x);
-  const negative = b.where(b.less(x, zero), c.scalar(-1, x), zero);
-  return b.where(b.greater(x, zero), c.scalar(1, x), negative);
-}
 
 export const globalAveragePool = unary("GlobalAveragePool", (c, dy) => {
   const x = c.input(0);

@@ -4,10 +4,14 @@ import type { NodeProto } from "../../onnx/proto.js";
 import { isDefaultDomain } from "../../onnx/versions.js";
 import type { GradientRule } from "../rule.js";
 import { gelu, mish, sigmoid, softplus, softsign, swish, tanh } from "./activations.js";
-import { add, div, mul, neg, sub } from "./arithmetic.js";
+import { add, div, mod, mul, neg, sub } from "./arithmetic.js";
+import { cumSum, depthToSpace, oneHot, reverseSequence, spaceToDepth, tile, topK, trilu } from "./arrangement.js";
 import { batchNormalization } from "./batch-normalization.js";
+import { flat } from "./constant.js";
+import { biasGelu, fastGelu, fusedMatMul, microsoftGelu, quickGelu } from "./contrib.js";
 import { conv, convTranspose } from "./convolution.js";
 import { dropout } from "./dropout.js";
+import { einsum } from "./einsum.js";
 import { abs, erf, exp, log, pow, reciprocal, sqrt } from "./elementary.js";
 import { gather, gatherElements, gatherND } from "./gather.js";
 import { negativeLogLikelihoodLoss, softmaxCrossEntropyLoss } from "./losses.js";
@@ -17,6 +21,7 @@ import {
   groupNormalization,
   instanceNormalization,
   layerNormalization,
+  lpNormalization,
   lrn,
   meanVarianceNormalization,
   rmsNormalization,
@@ -37,34 +42,52 @@ import {
   shrink,
   thresholdedRelu,
 } from "./rectifiers.js";
-import { reduceMean, reduceSum } from "./reductions.js";
+import {
+  reduceL1,
+  reduceL2,
+  reduceLogSum,
+  reduceLogSumExp,
+  reduceMax,
+  reduceMean,
+  reduceMin,
+  reduceProd,
+  reduceSum,
+  reduceSumSquare,
+} from "./reductions.js";
+import { resize } from "./resize.js";
 import { scatter, scatterElements, scatterND } from "./scatter.js";
-import { clip, where } from "./selection.js";
+import { clip, max, mean, min, sum, where } from "./selection.js";
 import { slice } from "./slice.js";
 import { logSoftmax, softmax } from "./softmax.js";
+import { acos, acosh, asin, asinh, atan, atanh, cos, cosh, sin, sinh, tan } from "./trigonometry.js";
 
 export const RULES: readonly GradientRule[] = [
   // Linear algebra
-  ...[gemm, matMul, conv, convTranspose],
+  ...[gemm, matMul, einsum, conv, convTranspose],
   // Pools
   ...[maxPool, averagePool, lpPool, globalMaxPool, globalAveragePool],
   // Elementwise
-  ...[add, sub, mul, div, neg, abs, pow, exp, log, sqrt, reciprocal, erf],
+  ...[add, sub, mul, div, mod, neg, abs, pow, exp, log, sqrt, reciprocal, erf],
+  ...[sin, cos, tan, asin, acos, atan, sinh, cosh, asinh, acosh, atanh],
+  ...flat,
   // Activations
   ...[relu, leakyRelu, pRelu, elu, selu, celu, thresholdedRelu, shrink, hardSigmoid, hardSwish],
   ...[sigmoid, tanh, softplus, softsign, gelu, swish, mish, softmax, logSoftmax],
   // Choosing
-  ...[where, clip],
+  ...[where, clip, max, min, sum, mean],
   // Movement
   ...[identity, cast, castLike, reshape, flatten, transpose, squeeze, unsqueeze, expand, concat, split, slice],
-  pad,
+  ...[pad, tile, trilu, resize, depthToSpace, spaceToDepth, reverseSequence],
   // Indexing
-  ...[gather, gatherElements, gatherND, scatter, scatterElements, scatterND],
+  ...[gather, gatherElements, gatherND, scatter, scatterElements, scatterND, topK, oneHot],
   // Normalisation
   ...[batchNormalization, layerNormalization, rmsNormalization, simplifiedLayerNormalization],
-  ...[instanceNormalization, groupNormalization, meanVarianceNormalization, lrn],
+  ...[instanceNormalization, groupNormalization, meanVarianceNormalization, lpNormalization, lrn],
   // Reductions
-  ...[reduceSum, reduceMean],
+  ...[reduceSum, reduceMean, reduceMax, reduceMin, reduceProd, reduceL1, reduceL2],
+  ...[reduceSumSquare, reduceLogSum, reduceLogSumExp, cumSum],
+  // ONNX Runtime's own domain
+  ...[microsoftGelu, quickGelu, biasGelu, fastGelu, fusedMatMul],
   // Regularisation and losses
   ...[dropout, softmaxCrossEntropyLoss, negativeLogLikelihoodLoss],
 ];

@@ -1,0 +1,95 @@
+/** Operators that rearrange or accumulate along axes: CumSum, TopK, Trilu, Tile, DepthToSpace, SpaceToDepth, OneHot, ReverseSequence. */
+import { intOf, stringOf } from "../../onnx/attributes.js";
+import type { GradientContext, GradientRule } from "../rule.js";
+import { dimension, reshapeLike, staticShape, zerosLike } from "../shapes.js";
+import { unary } from "./elementary.js";
+
+/** The sum from the other end. */
+export const cumSum = unary("CumSum", (c, dy) =>
+  c.b.op("CumSum", [dy, c.input(1)], {
+    exclusive: intOf(c.node, "exclusive", 0),
+    reverse: 1 - intOf(c.node, "reverse", 0),
+  }),
+);
+
+export const topK: GradientRule = {
+  opType: "TopK",
+  notes: "needs the indices output",
+  gradient: (c) => ({
+    0: () => {
+      if (!c.node.output[1]) throw c.error("lacks its indices output, which the gradient needs; add the output");
+      const axis = intOf(c.node, "axis", -1);
+      return c.b.op("ScatterElements", [zerosLike(c, c.input(0)), c.output(1), c.cotangent()], { axis });
+    },
+  }),
+};
+
+export const trilu = unary("Trilu", (c, dy) =>
+  c.b.op("Trilu", [dy, ...(c.hasInput(1) ? [c.input(1)] : [])], { upper: intOf(c.node, "upper", 1) }),
+);
+
+/** Every axis apart into repeats and the axis itself, and the repeats summed. */
+export const tile = unary("Tile", (c, dy) => {
+  const { b } = c;
+  const x = c.input(0);
+  const rank = c.rank(x);
+  if (rank === 0) return dy;
+  const repeats = c.constantNumbers(1);
+  const sizes = repeats && staticShape(c.shape(x).slice(1));
+  const repeatAxes = Array.from({ length: rank }, (_, axis) => 2 * axis);
+  let apart: string;
+  if (repeats && sizes && !sizes.includes(0)) {
+    apart = b.reshape(dy, [
+      repeats[0] as number,
+      -1,
+      ...sizes.flatMap((size, axis) => [repeats[axis + 1] as number, size]),
+    ]);
+  } else {
+    const counts = (axis: number) =>
+      repeats ? b.i64([repeats[axis] as number]) : b.slice(c.input(1), [axis], [axis + 1], [0]);
+    const parts = Array.from({ length: rank }, (_, axis) => [counts(axis), dimension(c, x, axis)]).flat();
+    apart = b.op("Reshape", [dy, b.concat(parts, 0)], { allowzero: 1 });
+  }
+  return b.reduceSum(apart, repeatAxes, false);
+});
+
+export const spaceToDepth = unary("SpaceToDepth", (c, dy) =>
+  c.b.op("DepthToSpace", [dy], { blocksize: intOf(c.node, "blocksize") as number, mode: "DCR" }),
+);
+
+export const depthToSpace = unary("DepthToSpace", (c, dy) => {
+  const { b } = c;
+  const blocksize = intOf(c.node, "blocksize") as number;
+  if (stringOf(c.node, "mode", "DCR") === "DCR") return b.op("SpaceToDepth", [dy], { blocksize });
+  // [N, C, H·k, W·k] → [N, C, H, k, W, k] → [N, C, k, k, H, W] → [N, C·k·k, H, W]
+  const [, channels, height, width] = c.shape(c.input(0));
+  if (![channels, height, width].every((size) => typeof size === "number")) {
+    throw c.error("in mode CRD has sizes that are known only at run time; fix all but the batch");
+  }
+  const [C, H, W] = [(channels as number) / blocksize ** 2, height as number, width as number];
+  const apart = b.reshape(dy, [-1, C, H, blocksize, W, blocksize]);
+  return reshapeLike(c, b.transpose(apart, [0, 1, 3, 5, 2, 4]), c.input(0));
+});
+
+/** y = off + hot · (on − off) for values [off, on]. The forward graph needs OneHot, so the backward one may have it. */
+export const oneHot: GradientRule = {
+  opType: "OneHot",
+  gradient: (c) => ({ 2: () => oneHotValues(c) }),
+};
+
+function oneHotValues(c: GradientContext): string {
+  const { b } = c;
+  const unit = b.constant(c.elemType(c.output()), [0, 1]);
+  const hot = b.op("OneHot", [c.input(0), c.input(1), unit], { axis: intOf(c.node, "axis", -1) });
+  const on = b.reduceSum(b.mul(c.cotangent(), hot), undefined, false);
+  const off = b.sub(b.reduceSum(c.cotangent(), undefined, false), on);
+  return b.concat([b.unsqueeze(off, [0]), b.unsqueeze(on, [0])], 0);
+}
+
+/** Its own inverse. */
+export const reverseSequence = unary("ReverseSequence", (c, dy) =>
+  c.b.op("ReverseSequence", [dy, c.input(1)], {
+    batch_axis: intOf(c.node, "batch_axis", 1),
+    time_axis: intOf(c.node, "time_axis", 0),
+  }),
+);
