@@ -12,6 +12,7 @@ import { type ArtifactFiles, findArtifacts } from "./artifact-files.js";
 import { readCheckpoint, type TrainingCheckpoint } from "./checkpoint.js";
 import { artifactOpset, restoreTrainingMode, sliceForward, toStandardOperators } from "./forward-graph.js";
 import { type ArtifactOptimizer, readOptimizerModel } from "./optimizer-model.js";
+import { inferenceOutputs, withProvenance } from "./provenance.js";
 import { accumulatedParameters, forwardOutputs, isInternalInput } from "./training-names.js";
 
 export interface ArtifactOptions {
@@ -36,6 +37,8 @@ export interface LoadedArtifacts extends ExternalSource {
   /** What `optimizer_model.onnx` does. */
   readonly optimizer?: ArtifactOptimizer;
   readonly files: ArtifactFiles;
+  /** What an inference model returns. */
+  readonly outputs: readonly string[];
   /** Remarks for the user. */
   readonly notes: readonly string[];
 }
@@ -80,12 +83,17 @@ export async function loadArtifacts(
   const buffers = training && accumulatedParameters(training.proto.graph);
   const trainable = checkpoint ? order.filter((name) => checkpoint.trainable.has(name)) : (buffers ?? order);
   const loss = forwardOutputs(graph)[0] as string;
+  const frozen = order.filter((name) => !trainable.includes(name));
+  const outputs = inferenceOutputs(from.proto, graph, loss);
+  const steps = checkpoint?.optimizerGroups[0]?.step ?? 0;
+  const proto = withFields(standard, { graph: withKnownLabels(graph) });
   return {
-    proto: withFields(standard, { graph: withKnownLabels(graph) }),
+    proto: withProvenance(proto, { loss, outputs, trainable, frozen, steps }),
     directory,
     loss,
+    outputs,
     trainable,
-    frozen: order.filter((name) => !trainable.includes(name)),
+    frozen,
     ...(checkpoint && { checkpoint }),
     ...(optimizer && { optimizer }),
     files,

@@ -15,8 +15,9 @@ const modelConfig = z.strictObject({
   classAxis: z.number().int().optional(),
   sections: z.string().optional(),
   score: z.enum(["paper", "centred"]).optional(),
-  draw: z.enum(["exact", "two-point"]).optional(),
+  draw: z.enum(["exact", "two-point", "expected"]).optional(),
   freeze: z.array(z.string()).optional(),
+  trainable: z.array(z.string()).optional(),
 });
 
 /** `rewrite` holds the options of `fishy rewrite`, `optimizer` a name or a name and options; the rest are run options. */

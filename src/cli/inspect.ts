@@ -1,22 +1,88 @@
 /** `fishy inspect MODEL`: what a model is made of, and what fishy could do with it. */
 import { Command } from "commander";
-import { loadModel } from "../onnx/model-file.js";
+import type { LoadedArtifacts } from "../artifacts/load.js";
 import { inspectModel, type ModelDescription } from "../rewrite/inspect.js";
+import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
+import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatCount, formatTable } from "./table.js";
 
 export function inspectCommand(): Command {
   const command = new Command("inspect")
     .description("show inputs, parameters, layers, boundaries, families, and operators without a gradient")
-    .argument("<model>", "an ONNX model")
+    .argument("[model]", "an ONNX model, or a folder of ONNX Runtime's training artifacts")
     .option("--json", "print the description as JSON");
-  return addModelOptions(command).action(async (path: string, flags: ModelFlags & { json?: boolean }) => {
-    const { proto } = await loadModel(path);
-    const description = await inspectModel(proto, rewriteOptionsOf(flags));
-    process.stdout.write(
-      `${flags.json ? JSON.stringify(description, null, 2) : formatDescription(path, description)}\n`,
+  return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: InspectFlags) => {
+    const source = await openSource(path, sourceOptionsOf(flags));
+    const artifacts = isLoadedArtifacts(source) ? source : undefined;
+    const options = rewriteOptionsOf(flags);
+    const description = await inspectModel(
+      source.proto,
+      artifacts ? artifactRewriteOptions(artifacts, options) : options,
     );
+    const title = path ?? artifacts?.files.eval ?? artifacts?.files.training ?? "";
+    const text = flags.json
+      ? JSON.stringify({ ...description, ...(artifacts && { artifacts: describeArtifacts(artifacts) }) }, null, 2)
+      : [...(artifacts ? [formatArtifacts(artifacts)] : []), formatDescription(title, description)].join("\n\n");
+    process.stdout.write(`${text}\n`);
   });
+}
+
+type InspectFlags = ModelFlags & SourceFlags & { json?: boolean };
+
+function describeArtifacts({ files, checkpoint, optimizer, trainable, frozen, outputs, notes }: LoadedArtifacts) {
+  const groups = checkpoint?.optimizerGroups.map(({ name, step, learningRate, moments }) => ({
+    name,
+    step,
+    learningRate,
+    parameters: moments.size,
+  }));
+  return {
+    files,
+    ...(checkpoint && {
+      checkpoint: {
+        format: checkpoint.format,
+        ...(checkpoint.version !== undefined && { version: checkpoint.version }),
+        nominal: checkpoint.nominal,
+        optimizerGroups: groups,
+        // JSON has no integers of 64 bits.
+        properties: Object.fromEntries(
+          [...checkpoint.properties].map(([name, value]) => [name, typeof value === "bigint" ? Number(value) : value]),
+        ),
+      },
+    }),
+    ...(optimizer && { optimizer }),
+    trainable,
+    frozen,
+    outputs,
+    notes,
+  };
+}
+
+function formatArtifacts({ files, checkpoint, optimizer, outputs, notes }: LoadedArtifacts): string {
+  const format = checkpoint?.format === "flat" ? `ODTC, version ${checkpoint.version}` : "folder of .pbseq";
+  const state = checkpoint?.optimizerGroups
+    .map(
+      ({ name, step, moments }) => `optimizer group '${name}' at step ${step}, moments of ${moments.size} parameters`,
+    )
+    .join("; ");
+  return [
+    "Training artifacts of ONNX Runtime",
+    formatTable(
+      ["", "file"],
+      Object.entries(files).map(([kind, file]) => [kind, file]),
+    ),
+    ...(checkpoint ? [`Checkpoint: ${format}; ${state || "no optimizer state"}`] : []),
+    ...(optimizer
+      ? [
+          `Optimizer: ${Object.entries(optimizer)
+            .map(([key, value]) => (key === "name" ? value : `${key} ${value}`))
+            .join(", ")}`,
+        ]
+      : []),
+    `Outputs before the loss: ${outputs.join(", ")}`,
+    ...notes,
+  ].join("\n");
 }
 
 function formatDescription(path: string, model: ModelDescription): string {

@@ -11,8 +11,9 @@ export interface ModelFlags {
   classAxis?: number;
   sections?: string;
   score?: "paper" | "centred";
-  draw?: "exact" | "two-point";
+  draw?: "exact" | "two-point" | "expected";
   freeze?: string[];
+  trainable?: string[];
 }
 
 export function addModelOptions(command: Command): Command {
@@ -30,8 +31,15 @@ export function addModelOptions(command: Command): Command {
       "where to sample: per-layer, output, classifier, every:K, none, or layer names separated by commas",
     )
     .addOption(new Option("--score <kind>", "y − ŷ as in the paper, or y − E[y]").choices(["paper", "centred"]))
-    .addOption(new Option("--draw <kind>", "how y is drawn").choices(["exact", "two-point"]))
-    .option("--freeze <patterns...>", "parameters that do not train: names with * and ?");
+    .addOption(
+      new Option("--draw <kind>", "how y is drawn; expected: the statistics' expectation instead of a draw").choices([
+        "exact",
+        "two-point",
+        "expected",
+      ]),
+    )
+    .option("--freeze <patterns...>", "parameters that do not train: names with * and ?")
+    .option("--trainable <patterns...>", "the only ones that train; default all, or what training artifacts say");
 }
 
 export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
@@ -44,6 +52,7 @@ export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
     ...(flags.score && { score: flags.score }),
     ...(flags.draw && { draw: flags.draw }),
     ...(flags.freeze && { freeze: flags.freeze }),
+    ...(flags.trainable && { trainable: flags.trainable }),
   };
 }
 

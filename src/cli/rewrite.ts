@@ -1,13 +1,15 @@
 /** `fishy rewrite MODEL -o OUT.onnx`: writes the training program. */
 import { Command } from "commander";
-import { loadModel, saveModel } from "../onnx/model-file.js";
+import { saveModel } from "../onnx/model-file.js";
 import { compareOperators } from "../onnx/opcount.js";
 import type { Manifest } from "../rewrite/manifest.js";
 import { rewrite } from "../rewrite/rewrite.js";
+import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
+import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatTable } from "./table.js";
 
-interface RewriteFlags extends ModelFlags {
+interface RewriteFlags extends ModelFlags, SourceFlags {
   output: string;
   json?: boolean;
 }
@@ -15,13 +17,17 @@ interface RewriteFlags extends ModelFlags {
 export function rewriteCommand(): Command {
   const command = new Command("rewrite")
     .description("add the loss, the gradients, local sampling and the sampled backward pass to a model")
-    .argument("<model>", "an ONNX model")
+    .argument("[model]", "an ONNX model, or a folder of ONNX Runtime's training artifacts")
     .requiredOption("-o, --output <file>", "where to write the training program")
     .option("--json", "print the manifest and operator counts as JSON");
-  return addModelOptions(command).action(async (path: string, flags: RewriteFlags) => {
-    const source = await loadModel(path);
-    const program = await rewrite(source.proto, rewriteOptionsOf(flags));
-    await saveModel({ ...source, proto: program.model }, flags.output);
+  return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: RewriteFlags) => {
+    const source = await openSource(path, sourceOptionsOf(flags));
+    const options = rewriteOptionsOf(flags);
+    const program = await rewrite(
+      source.proto,
+      isLoadedArtifacts(source) ? artifactRewriteOptions(source, options) : options,
+    );
+    await saveModel({ proto: program.model, directory: source.directory }, flags.output);
     const { rows, total } = compareOperators(source.proto, program.model);
     if (flags.json) {
       const operators = Object.fromEntries(rows.map(({ operator, before, after }) => [operator, { before, after }]));

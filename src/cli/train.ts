@@ -5,12 +5,14 @@ import { UsageError } from "../errors.js";
 import { OPTIMIZER_NAMES, type OptimizerOptions } from "../optimizers/registry.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
 import { Progress } from "../training/progress.js";
+import { artifactOptimizer, isLoadedArtifacts, openSource } from "../training/source.js";
 import { resume, type TrainOptions, type TrainResult, train } from "../training/train.js";
 import { parseAssignments, readConfig, type TrainConfig } from "./config.js";
 import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOptionsOf } from "./model-options.js";
+import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatTable } from "./table.js";
 
-interface TrainFlags extends ModelFlags {
+interface TrainFlags extends ModelFlags, SourceFlags {
   config?: string;
   data?: string[];
   optimizer?: string;
@@ -40,10 +42,17 @@ const EXIT_INTERRUPTED = 130;
 export function trainCommand(): Command {
   const command = new Command("train")
     .description("train a model, or a training program made by fishy rewrite")
-    .argument("[model]", "an ONNX model or a training program; or given by --config")
+    .argument(
+      "[model]",
+      "an ONNX model, a folder of ONNX Runtime's training artifacts, or a training program; or given by --config",
+    )
     .option("--config <file>", "options from a JSON or YAML file; flags win")
     .option("--data <paths...>", "dataset files or folders, each PATH or NAME=PATH (IDX, NumPy, safetensors)")
-    .addOption(new Option("--optimizer <name>", "how to train").choices([...OPTIMIZER_NAMES]))
+    .addOption(
+      new Option("--optimizer <name>", "how to train; default that of training artifacts").choices([
+        ...OPTIMIZER_NAMES,
+      ]),
+    )
     .option("--lr <rate>", "learning rate", parseNumber)
     .option("--weight-decay <rate>", "weight decay", parseNumber)
     .option("-O, --option <assignments...>", "any other option of the optimizer: NAME=VALUE, nested with dots")
@@ -62,14 +71,14 @@ export function trainCommand(): Command {
     .option("--resume <dir>", "go on with the run in this folder, bit for bit as if it had never stopped")
     .option("-q, --quiet", "no progress")
     .option("--json", "print the result as one line of JSON");
-  return addModelOptions(command).action(async (model: string | undefined, flags: TrainFlags) => {
+  return addSourceOptions(addModelOptions(command)).action(async (model: string | undefined, flags: TrainFlags) => {
     const progress = flags.quiet ? undefined : new Progress();
     const follow = { handleSignals: true, ...progress?.hooks };
     let result: TrainResult;
     try {
       result = flags.resume
         ? await resume(flags.resume, follow)
-        : await train({ ...optionsOf(model, flags), ...follow });
+        : await train({ ...(await optionsOf(model, flags)), ...follow });
     } finally {
       progress?.finish();
     }
@@ -78,24 +87,29 @@ export function trainCommand(): Command {
   });
 }
 
-function optionsOf(model: string | undefined, flags: TrainFlags): TrainOptions {
+async function optionsOf(model: string | undefined, flags: TrainFlags): Promise<TrainOptions> {
   const config: TrainConfig = flags.config ? readConfig(flags.config) : {};
   const { model: configModel, out, rewrite, optimizer, data, ...run } = config;
   const path = model ?? configModel;
-  if (path === undefined) throw new UsageError("No model is given: fishy train MODEL, or 'model' in --config.");
+  const sources = sourceOptionsOf(flags);
+  const { eval: evalModel, training: trainingModel } = sources.files ?? {};
+  const shown = path ?? evalModel ?? trainingModel;
+  if (shown === undefined) throw new UsageError("No model is given: fishy train MODEL, or 'model' in --config.");
   const paths = flags.data ?? data;
   if (paths === undefined) throw new UsageError("No data is given: --data FILE…, or 'data' in --config.");
-  const optimizerOptions = optimizerOf(optimizer, flags);
+  const source = await openSource(path, sources);
+  const artifacts = isLoadedArtifacts(source) ? source : undefined;
+  const optimizerOptions = optimizerOf(optimizer ?? (artifacts && artifactOptimizer(artifacts)), flags);
   if (flags.steps !== undefined) delete run.epochs;
   if (flags.epochs !== undefined) delete run.steps;
   return {
     ...run,
     ...runFlags(flags),
-    model: path,
+    model: artifacts ?? (path as string),
     data: paths as string[],
     optimizer: optimizerOptions,
     rewrite: { ...(rewrite && rewriteOptionsOf(rewrite as ModelFlags)), ...rewriteOptionsOf(flags) } as RewriteOptions,
-    outDir: flags.out ?? out ?? defaultFolder(path, optimizerOptions.name),
+    outDir: flags.out ?? out ?? defaultFolder(shown, optimizerOptions.name),
   };
 }
 

@@ -1,5 +1,10 @@
-/** The trained inference model: the source model with its parameters and running statistics replaced, nothing else changed. */
+/**
+ * The trained inference model: the source model with its parameters and running statistics replaced, nothing else
+ * changed. A source that came from training artifacts is cut back to its own outputs.
+ */
 import { existsSync } from "node:fs";
+import { inferenceModel } from "../artifacts/inference.js";
+import { provenanceOf } from "../artifacts/provenance.js";
 import type { NamedTensor } from "../data/safetensors.js";
 import { FishyError } from "../errors.js";
 import { withFields } from "../onnx/codec.js";
@@ -79,7 +84,10 @@ export async function saveTrained(
 ): Promise<SavedModel> {
   if (existsSync(run.sourceFile)) {
     const source = await loadModel(run.sourceFile);
-    return saveModel({ proto: replaceInitializers(source.proto, values), directory: source.directory }, path);
+    const trained = replaceInitializers(source.proto, values);
+    const provenance = provenanceOf(trained);
+    const proto = provenance ? await inferenceModel(trained, provenance.outputs) : trained;
+    return saveModel({ proto, directory: source.directory }, path);
   }
   const proto = replaceInitializers(forwardOf(program), values);
   return saveModel({ proto, directory: program.directory }, path);

@@ -1,6 +1,7 @@
 /** The folder of a run: which files it holds and what is in them. */
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { decodeSafetensors, encodeSafetensors } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
 import type { ExternalSource } from "../onnx/external.js";
 import { loadModel, saveModel } from "../onnx/model-file.js";
@@ -9,6 +10,7 @@ import { readManifest, type TrainingProgram } from "../rewrite/manifest.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
 import { writeFileAtomically } from "./checkpoint.js";
 import type { Evaluation } from "./evaluator.js";
+import type { Moments } from "./moments.js";
 import type { RunOptions } from "./options.js";
 
 /** A program and the folder of its external data. */
@@ -65,6 +67,10 @@ export class RunDirectory {
   get blocksFile(): string {
     return join(this.path, "blocks.json");
   }
+  /** Moments of the gradient that the run starts from; absent when it starts from none. */
+  get momentsFile(): string {
+    return join(this.path, "moments.safetensors");
+  }
   /** The trained inference model. */
   get modelFile(): string {
     return join(this.path, "model.onnx");
@@ -82,6 +88,7 @@ export class RunDirectory {
     options: StoredOptions,
     program: LocatedProgram,
     source: ({ readonly proto: ModelProto } & ExternalSource) | undefined,
+    moments?: Moments,
   ): Promise<void> {
     // A run that failed before its first step, over its data say, leaves nothing to lose.
     if (this.exists && existsSync(this.metricsFile)) {
@@ -96,6 +103,9 @@ export class RunDirectory {
     }
     await saveModel({ proto: program.model, directory: program.directory }, this.programFile);
     if (source) await saveModel(source, this.sourceFile);
+    if (moments) {
+      writeFileAtomically(this.momentsFile, encodeSafetensors(moments.tensors, { steps: String(moments.steps) }));
+    }
     // Last: a folder with options is a whole run.
     writeFileAtomically(this.optionsFile, `${JSON.stringify(options, infinityToText, 2)}\n`);
   }
@@ -109,6 +119,12 @@ export class RunDirectory {
     const manifest = readManifest(proto, this.programFile);
     if (!manifest) throw new FishyError(`${this.programFile} is no training program: it has no fishy manifest.`);
     return { model: proto, manifest, directory };
+  }
+
+  readMoments(): Moments | undefined {
+    if (!existsSync(this.momentsFile)) return undefined;
+    const { tensors, metadata } = decodeSafetensors(readFileSync(this.momentsFile), this.momentsFile);
+    return { steps: Number(metadata.steps), tensors };
   }
 
   writeBlocks(blocks: ReadonlyMap<string, readonly string[]>): void {

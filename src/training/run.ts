@@ -12,6 +12,7 @@ import { Evaluator } from "./evaluator.js";
 import { canExport, saveTrained } from "./export.js";
 import { DIVERGENCE_ADVICE, DivergenceError, heldOutFields, type LoopResult, runLoop, START } from "./loop.js";
 import { MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
+import { type Moments, momentOfState } from "./moments.js";
 import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
 import { type MemoryData, openData } from "./run-data.js";
 import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
@@ -34,6 +35,8 @@ export interface RunSetup {
   readonly directory?: RunDirectory | undefined;
   /** A checkpoint to go on from. */
   readonly from?: string | undefined;
+  /** Moments of the gradient to start from; those in the folder otherwise. */
+  readonly moments?: Moments | undefined;
 }
 
 /** What is known before the first step. */
@@ -72,7 +75,8 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
   const { source } = data;
   const totalSteps = stepsOf(options, source);
   const { parameters } = program.manifest;
-  const length: RunLength = { totalSteps, stepsPerEpoch: source.batchesPerEpoch };
+  const moments = setup.moments ?? directory?.readMoments();
+  const length: RunLength = { totalSteps, stepsPerEpoch: source.batchesPerEpoch, momentSteps: moments?.steps };
   const optimizer = setup.optimizer
     ? setup.optimizer(parameters, length)
     : createOptimizer(options.optimizer as OptimizerOptions, parameters, length);
@@ -97,6 +101,8 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       stepper.state.restore(checkpoint.state, `The checkpoint ${setup.from}`);
       start = checkpoint.position;
       if (directory) truncateMetrics(directory.metricsFile, start.step);
+    } else if (moments) {
+      stepper.state.seed((name) => moments.tensors.get(momentOfState(name, options.optimizer) ?? ""));
     }
     if (directory) {
       writer = new MetricsWriter(directory.metricsFile);

@@ -62,6 +62,15 @@ export class StateBuffers {
     return { model: view(this.model), optimizer: view(this.optimizer) };
   }
 
+  /** Gives optimizer state other first values, where `first` has some of its type and shape. */
+  seed(first: (name: string) => NamedTensor | undefined): void {
+    for (const [name, { current }] of this.optimizer) {
+      const value = first(name);
+      if (value?.type !== current.type || value.dims.join() !== current.dims.join()) continue;
+      (current.data as Float32Array).set(value.data as Float32Array);
+    }
+  }
+
   /**
    * Replaces the state.
    * @throws FishyError when a tensor is missing, left over, or of another type or shape.

@@ -1,10 +1,10 @@
 /** Training, as the library and the command line offer it. */
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import type { LoadedArtifacts } from "../artifacts/load.js";
 import type { Dataset } from "../data/dataset.js";
 import { FishyError, UsageError } from "../errors.js";
 import type { ExternalSource } from "../onnx/external.js";
-import { loadModel } from "../onnx/model-file.js";
 import type { ModelProto } from "../onnx/proto.js";
 import { type OptimizerOptions, parseOptimizerOptions } from "../optimizers/registry.js";
 import { readManifest, type TrainingProgram } from "../rewrite/manifest.js";
@@ -12,10 +12,12 @@ import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
 import { listCheckpoints } from "./checkpoint.js";
 import { interruptible } from "./interrupt.js";
 import { startIsolated } from "./isolate.js";
+import { type Moments, momentsOf } from "./moments.js";
 import { parseRunOptions, type ResolvedRunOptions, type RunOptions } from "./options.js";
 import { type OptimizerFactory, type RunHooks, type RunResult, type RunSetup, runTraining } from "./run.js";
 import type { MemoryData } from "./run-data.js";
 import { type LocatedProgram, RunDirectory, type StoredOptions } from "./run-directory.js";
+import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "./source.js";
 import type { TrainingState } from "./state.js";
 
 /** A model in memory; `directory` is where its external data lies. */
@@ -40,8 +42,11 @@ export interface FollowOptions extends Omit<RunHooks, "shouldStop"> {
 }
 
 export interface TrainOptions extends Omit<RunOptions, "data" | "heldOut" | "optimizer">, FollowOptions {
-  /** A source model or a training program: a path, or in memory. */
-  readonly model: string | MemoryModel | TrainingProgram;
+  /**
+   * A source model, ONNX Runtime's training artifacts (a folder, or what `loadArtifacts` gave), or a training program:
+   * a path, or in memory.
+   */
+  readonly model: string | MemoryModel | LoadedArtifacts | TrainingProgram;
   /** How a source model is rewritten. `sections` defaults to what the optimizer needs. */
   readonly rewrite?: RewriteOptions;
   /** Paths (each `PATH` or `NAME=PATH`), a dataset in memory, or a function that opens the batches of an epoch. */
@@ -89,17 +94,20 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   }
 
   const sections = defaultSections(factory ? undefined : (optimizer as OptimizerOptions).name);
-  const { program, source } = await openProgram(options.model, { ...(sections && { sections }), ...options.rewrite });
+  const { program, source, moments, path } = await openProgram(options.model, {
+    ...(sections && { sections }),
+    ...options.rewrite,
+  });
   let directory: RunDirectory | undefined;
   if (options.outDir !== undefined) {
     directory = new RunDirectory(options.outDir);
     const stored: StoredOptions = {
       fishy: version(),
-      model: typeof options.model === "string" ? options.model : null,
+      model: path ?? null,
       rewrite: options.rewrite ?? {},
       run: resolved,
     };
-    await directory.create(stored, program, source);
+    await directory.create(stored, program, source, moments);
   }
   const setup: RunSetup = {
     program,
@@ -108,6 +116,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     heldOut: memoryHeldOut,
     optimizer: factory,
     directory,
+    moments,
   };
   return follow(setup, options, isolate);
 }
@@ -161,16 +170,35 @@ async function follow(setup: RunSetup, options: FollowOptions, isolate: boolean)
   return { ...(await interruptible(running, actions, handleSignals, hooks.onActivity)), ...place };
 }
 
-async function openProgram(
-  model: TrainOptions["model"],
-  options: RewriteOptions,
-): Promise<{ program: LocatedProgram; source?: MemoryModel }> {
+interface OpenedProgram {
+  readonly program: LocatedProgram;
+  readonly source?: MemoryModel;
+  /** Of training artifacts whose checkpoint has some. */
+  readonly moments?: Moments;
+  readonly path?: string;
+}
+
+async function openProgram(model: TrainOptions["model"], options: RewriteOptions): Promise<OpenedProgram> {
   if (typeof model === "object" && "manifest" in model) return { program: model };
-  const source: MemoryModel = typeof model === "string" ? await loadModel(model) : model;
-  const manifest = readManifest(source.proto, typeof model === "string" ? model : "the model");
+  const source = typeof model === "string" ? await openSource(model) : model;
+  const place = typeof model === "string" && { path: model };
   const { directory } = source;
-  if (manifest) return { program: { model: source.proto, manifest, directory } };
-  return { program: { ...(await rewrite(source.proto, options)), directory }, source };
+  if (isLoadedArtifacts(source)) {
+    const { files, checkpoint } = source;
+    const program = await rewrite(source.proto, artifactRewriteOptions(source, options));
+    const moments = checkpoint && (await momentsOf(checkpoint));
+    const path = files.eval ?? files.training;
+    return {
+      program: { ...program, directory },
+      source,
+      ...(moments && { moments }),
+      ...(path !== undefined && { path }),
+      ...place,
+    };
+  }
+  const manifest = readManifest(source.proto, typeof model === "string" ? model : "the model");
+  if (manifest) return { program: { model: source.proto, manifest, directory }, ...place };
+  return { program: { ...(await rewrite(source.proto, options)), directory }, source, ...place };
 }
 
 /** Where an optimizer wants samples; undefined for the rewriter's own default. */
