@@ -88,6 +88,21 @@ const unary: Unary[] = [
   { op: "Sqrt", input: { range: [0.5, 3] } },
   { op: "Reciprocal", input: { range: [0.5, 2] } },
   { op: "Erf", float32: true },
+  { op: "Sin", input: { range: [-3, 3] } },
+  { op: "Cos", input: { range: [-3, 3] } },
+  { op: "Tan", float32: true },
+  { op: "Asin", input: { range: [-0.7, 0.7] }, float32: true },
+  { op: "Acos", input: { range: [-0.7, 0.7] }, float32: true },
+  { op: "Atan", input: { range: [-3, 3] }, float32: true },
+  { op: "Sinh", input: { range: [-2, 2] }, float32: true },
+  { op: "Cosh", input: { range: [-2, 2] }, float32: true },
+  { op: "Asinh", input: { range: [-3, 3] }, float32: true },
+  { op: "Acosh", input: { range: [1.5, 4] }, float32: true },
+  { op: "Atanh", input: { range: [-0.6, 0.6] }, float32: true },
+  { op: "Floor", input: { range: [0.1, 0.9] } },
+  { op: "Ceil", input: { range: [0.1, 0.9] } },
+  { op: "Round", input: { range: [0.1, 0.4] } },
+  { op: "Sign", input: kinkAtZero },
   { op: "Tanh" },
   { op: "Sigmoid" },
   { op: "Softplus", input: { range: [-3, 3] }, float32: true },
@@ -192,6 +207,75 @@ describe("Where", () => {
       build: (builder, [condition, x, y]) => builder.where(condition as string, x as string, y as string),
     }),
   );
+});
+
+describe("several operands", () => {
+  const operands = [
+    { dims: [2, 3], values: [1, 5, 3, 2, 8, 4] },
+    { dims: [3], values: [2, 4, 3.5] },
+    { dims: [2, 1], values: [0.5, 7] },
+  ];
+  it.each(["Max", "Min", "Sum", "Mean"])("%s", async (op) => {
+    for (const count of [1, 2, 3]) {
+      // Mean has no float64 kernel.
+      const precision = op === "Mean" ? "float32" : "float64";
+      await expectGradients({ inputs: operands.slice(0, count), build: (b, x) => b.op(op, x), precision });
+    }
+  });
+  it("share a tie evenly, as torch.maximum", async () => {
+    const tied = [
+      { dims: [2], values: [1, 2] },
+      { dims: [2], values: [1, 3] },
+    ];
+    expect(await gradientsOf({ inputs: tied, build: (b, x) => b.op("Max", x) })).toEqual([
+      [0.5, 0],
+      [0.5, 1],
+    ]);
+  });
+  it("Mod of floats", () =>
+    expectGradients({
+      inputs: [
+        { dims: [4], values: [5.3, -5.3, 2.2, 7.1] },
+        { dims: [4], values: [3, 2, -1.5, 2] },
+      ],
+      build: (b, [x, y]) => b.op("Mod", [x as string, y as string], { fmod: 1 }),
+    }));
+});
+
+describe("ONNX Runtime's own domain", () => {
+  const domain = "com.microsoft";
+  const smooth = { dims: [2, 3, 4], range: [-2, 2] } as const;
+  it.each(["Gelu", "QuickGelu", "FastGelu"])("%s", (op) =>
+    expectGradients({
+      inputs: [smooth],
+      build: (b, x) => b.node(op, x, { domain })[0] as string,
+      precision: "float32",
+      tolerance: 1e-3,
+    }),
+  );
+  it.each(["BiasGelu", "FastGelu"])("%s with a bias", (op) =>
+    expectGradients({
+      inputs: [smooth, { dims: [4] }],
+      build: (b, x) => b.node(op, x, { domain })[0] as string,
+      precision: "float32",
+      tolerance: 1e-3,
+    }),
+  );
+  for (const [transA, transB] of [
+    [0, 0],
+    [1, 0],
+    [0, 1],
+    [1, 1],
+  ]) {
+    it(`FusedMatMul transA ${transA}, transB ${transB}`, () =>
+      expectGradients({
+        inputs: [{ dims: [2, ...(transA ? [4, 3] : [3, 4])] }, { dims: transB ? [2, 4] : [4, 2] }],
+        build: (b, x) =>
+          b.node("FusedMatMul", x, { domain, attributes: { transA, transB, alpha: float(0.5) } })[0] as string,
+        step: 0.25,
+        tolerance: 1e-10,
+      }));
+  }
 });
 
 describe("Pow", () => {

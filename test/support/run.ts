@@ -12,7 +12,10 @@ export function modelOf(graph: GraphProto, opset = 18): ModelProto {
     irVersion: 8,
     producerName: "fishy-test",
     graph,
-    opsetImport: [{ domain: "", version: opset }],
+    opsetImport: [
+      { domain: "", version: opset },
+      { domain: "com.microsoft", version: 1 },
+    ],
     metadataProps: [],
     trainingInfo: [],
     functions: [],

@@ -2,7 +2,7 @@
 import type { GradientRule } from "../rule.js";
 
 const FLAT = [
-  ...["Floor", "Ceil", "Round", "Sign", "Hardmax"],
+  ...["Floor", "Ceil", "Round", "Sign"],
   ...["EyeLike", "RandomNormalLike", "RandomUniformLike", "Bernoulli"],
 ];
 

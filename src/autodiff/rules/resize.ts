@@ -74,31 +74,34 @@ function resizeWeights(c: GradientContext, before: number, after: number, scale:
   });
 }
 
-/** Where output `position` lies in the input (Resize, "coordinate_transformation_mode"). */
+/**
+ * Where output `position` lies in the input (Resize, "coordinate_transformation_mode"), in float32 step by step as the
+ * runtime computes it: `nearest` turns on its last bit.
+ */
 function sourceCoordinate(c: GradientContext, position: number, before: number, after: number, scale: number): number {
+  const f = Math.fround;
+  const halfPixel = () => f(f((position + 0.5) / f(scale)) - 0.5);
   const transformation = stringOf(c.node, "coordinate_transformation_mode", "half_pixel");
   switch (transformation) {
     case "half_pixel":
-      return (position + 0.5) / scale - 0.5;
+      return halfPixel();
     case "half_pixel_symmetric": {
-      const adjustment = after / (scale * before);
-      const centre = before / 2;
-      return centre * (1 - adjustment) + (position + 0.5) / scale - 0.5;
+      const adjustment = f(after / f(f(scale) * before));
+      const offset = f((before / 2) * f(1 - adjustment));
+      return f(f(offset + f((position + 0.5) / f(scale))) - 0.5);
     }
     case "pytorch_half_pixel":
-      return after > 1 ? (position + 0.5) / scale - 0.5 : 0;
+      return after > 1 ? halfPixel() : 0;
     case "align_corners":
-      return after > 1 ? (position * (before - 1)) / (after - 1) : 0;
+      return after > 1 ? f((position * (before - 1)) / (after - 1)) : 0;
     case "asymmetric":
-      return position / scale;
+      return f(position / f(scale));
     default:
       throw c.error(`has the coordinate transformation '${transformation}', which has no gradient`);
   }
 }
 
-function nearest(c: GradientContext, at: number): number {
-  // The runtime computes coordinates in float32: a half that float64 misses by rounding is a half there.
-  const x = Math.fround(at);
+function nearest(c: GradientContext, x: number): number {
   switch (stringOf(c.node, "nearest_mode", "round_prefer_floor")) {
     case "floor":
       return Math.floor(x);
