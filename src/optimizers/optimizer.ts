@@ -26,6 +26,28 @@ export interface StateSpec {
 /** Scalars fed at every step (float32, rank 0), so that schedules never rebuild a graph. */
 export type HyperparameterName = "learning_rate" | "step" | (string & {});
 
+/**
+ * One term of what the statistics of a parameter take in a step. `gradient`: the Gram matrices of a gradient. `layer`:
+ * their expectation in closed form for G = Σ_i δ_i x_iᵀ with independent δ_i of mean zero and covariance w·V_i, where
+ * V_i = diag(v_i), or diag(p_i) − p_i p_iᵀ:
+ *
+ *     E[GGᵀ] = w Σ_i |x_i|² V_i        E[GᵀG] = w Σ_i tr(V_i) x_i x_iᵀ
+ */
+export type StatisticsTerm =
+  | { readonly kind: "gradient"; readonly value: string }
+  | {
+      readonly kind: "layer";
+      /** [rows, inputs]; ones, [rows, 1], for a bias. */
+      readonly input: string;
+      /** v or p: [rows, outputs]. */
+      readonly output: string;
+      readonly covariance: "diagonal" | "categorical";
+      /** w: a float32 scalar. */
+      readonly weight: string;
+      /** Which axis of the parameter belongs to the outputs; the others are the inputs, in order. */
+      readonly outputAxis: "first" | "last";
+    };
+
 /** How an emitting function reaches the tensors around it: value names by role. */
 export interface StepValues {
   parameter(name: string): string;
@@ -33,6 +55,8 @@ export interface StepValues {
   gradient(name: string): string;
   /** The gradient that feeds the statistics: the sampled one for Fishy, the true one for Shampoo. */
   statisticsGradient(name: string): string;
+  /** What the statistics take instead of a gradient, where the program knows their expectation (`draw: expected`). */
+  statisticsTerms?(name: string): readonly StatisticsTerm[] | undefined;
   state(name: string): string;
   hyperparameter(name: HyperparameterName): string;
 }
@@ -54,6 +78,8 @@ export interface Optimizer {
   readonly state: readonly StateSpec[];
   /** Which gradient `statisticsGradient` has to be; absent when there are no statistics. */
   readonly statisticsSource?: "gradient" | "sampled";
+  /** The state that holds a parameter's running average, by parameter name, when averages are kept. */
+  readonly averages?: ReadonlyMap<string, string>;
   /** What the entries of each block metric stand for, such as `encoder.0.weight/0/axis0`. */
   readonly blocks?: ReadonlyMap<string, readonly string[]>;
   /** Hyperparameters fed at each step and their values; `step` counts from 1. */

@@ -7,6 +7,27 @@ import type { ModelProto } from "../onnx/proto.js";
 export const MANIFEST_KEY = "fishy";
 export const MANIFEST_VERSION = 1;
 
+/** How a program draws: `expected` gives the ingredients of the expected statistics instead of samples. */
+export type ProgramDraw = Draw | "expected";
+
+/**
+ * What the statistics of a parameter take, by output names: the Gram matrices of a gradient, or those of
+ * Σ_i δ_i x_iᵀ in expectation, δ_i independent with covariance weight·diag(output_i) (or the categorical one).
+ */
+export type ManifestTerm =
+  | { readonly kind: "gradient"; readonly value: string }
+  | {
+      readonly kind: "layer";
+      /** [rows, inputs] */
+      readonly input: string;
+      /** Variances, or probabilities: [rows, outputs]. */
+      readonly output: string;
+      readonly covariance: "diagonal" | "categorical";
+      /** A float scalar: 1/n². */
+      readonly weight: string;
+      readonly outputAxis: "first" | "last";
+    };
+
 export interface ManifestParameter {
   readonly name: string;
   readonly dims: readonly number[];
@@ -14,6 +35,8 @@ export interface ManifestParameter {
   readonly gradient: string;
   /** Output with the sampled gradient; absent when the program samples nothing. */
   readonly sampledGradient?: string;
+  /** Under `draw: expected`, instead of a sampled gradient. */
+  readonly statistics?: readonly ManifestTerm[];
   /** Index into `sections`; absent when the program samples nothing. */
   readonly section?: number;
 }
@@ -62,7 +85,7 @@ export interface Manifest {
   /** Running statistics: the initializer (also an input) and the output with its next value. */
   readonly runningStatistics: readonly { readonly name: string; readonly next: string }[];
   readonly score: Score;
-  readonly draw: Draw;
+  readonly draw: ProgramDraw;
   readonly boundaries: readonly ManifestBoundary[];
   readonly sections: readonly ManifestSection[];
 }

@@ -4,8 +4,7 @@
  */
 import { differentiate, MissingGradientError } from "../autodiff/reverse.js";
 import { FishyError } from "../errors.js";
-import type { Draw, Score } from "../families/family.js";
-import { counterRandom } from "../families/random.js";
+import type { Score } from "../families/family.js";
 import { lossByName } from "../losses/registry.js";
 import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
 import { checkModel } from "../onnx/check.js";
@@ -15,17 +14,21 @@ import { dimsOf } from "../onnx/tensor.js";
 import { tensorType } from "../onnx/types.js";
 import { cutIntoSections, type SectionPlan } from "../sections/plan.js";
 import type { SectionSpec } from "../sections/spec.js";
+import { emitExpected } from "./expected.js";
 import type { LossChoice, ResolvedLoss } from "./loss-target.js";
 import {
   MANIFEST_VERSION,
   type Manifest,
   type ManifestLoss,
   type ManifestParameter,
+  type ManifestTerm,
+  type ProgramDraw,
   type TrainingProgram,
   writeManifest,
 } from "./manifest.js";
 import type { ParameterOptions } from "./parameters.js";
 import { type PreparedModel, prepare, SEED_INPUT } from "./prepare.js";
+import { emitSampled, type LocalPass } from "./sampling.js";
 
 export interface RewriteOptions extends LossChoice, ParameterOptions {
   /** A model input to use as the loss's target, such as an autoencoder's own input; otherwise `labels` or `target` is added. */
@@ -35,7 +38,7 @@ export interface RewriteOptions extends LossChoice, ParameterOptions {
   /** Default `paper`. */
   readonly score?: Score;
   /** Default `exact`. */
-  readonly draw?: Draw;
+  readonly draw?: ProgramDraw;
 }
 
 const DEFAULT_SECTIONS: SectionSpec = { kind: "per-layer" };
@@ -95,34 +98,24 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
   const wrt = prepared.parameters.trainable.map((tensor) => tensor.name ?? "");
   const gradients = differentiate({ builder: b, forward, types, wrt, seeds: loss.seeds });
 
-  const cotangents = new Map<string, string>();
-  for (const [i, boundary] of plan.boundaries.entries()) {
-    const { preActivation: a, family } = boundary;
-    const type = types.get(a);
-    if (!type)
-      throw new FishyError(`The boundary '${boundary.name}' lies at '${a}', whose type ONNX Runtime does not tell.`);
-    const activation = boundary.activation ?? (a === prepared.output?.preActivation ? loss.activation : undefined);
-    b.scope(`${boundary.name}/sample`, () => {
-      const random = counterRandom(SEED_INPUT, i);
-      const residual = family.residual(b, { a, type, random, score, draw, ...(activation && { activation }) });
-      cotangents.set(a, b.div(residual, batchSize));
-    });
-  }
-  const sampled =
-    cotangents.size === 0
-      ? new Map<string, string>()
-      : b.scope("sampled", () =>
-          differentiate({ builder: b, forward, types, wrt, seeds: cotangents, cut: new Set(cotangents.keys()) }),
-        );
-
+  const pass: LocalPass = {
+    ...{ b, forward, types, plan, layers: prepared.layers, wrt, score, seed: SEED_INPUT, batchSize },
+    activationOf: ({ activation, preActivation }) =>
+      activation ?? (preActivation === prepared.output?.preActivation ? loss.activation : undefined),
+  };
+  const local = localPass(pass, draw);
   const parameters = prepared.parameters.trainable.map((tensor): ManifestParameter => {
     const name = tensor.name ?? "";
     declareInput(graph, name, tensorType(tensor));
     const gradient = declareOutput(b, requireGradient(gradients, name), `${name}_grad`, tensor);
-    if (cotangents.size === 0) return { name, dims: dimsOf(tensor), gradient };
-    const sampledGradient = declareOutput(b, requireGradient(sampled, name), `${name}_sampled_grad`, tensor);
+    const parameter = { name, dims: dimsOf(tensor), gradient };
+    if (!local) return parameter;
     const section = plan.sections.findIndex((candidate) => candidate.parameters.includes(name));
-    return { name, dims: dimsOf(tensor), gradient, sampledGradient, section };
+    if (local.kind === "expected") {
+      return { ...parameter, section, statistics: declareTerms(b, local.terms.get(name) ?? [], tensor) };
+    }
+    const sampledGradient = declareOutput(b, requireGradient(local.gradients, name), `${name}_sampled_grad`, tensor);
+    return { ...parameter, section, sampledGradient };
   });
   const runningStatistics = prepared.runningStatistics.flatMap(({ name, next }) => {
     const tensor = graph.initializer.find((initializer) => initializer.name === name);
@@ -157,6 +150,38 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
   writeManifest(model, manifest);
   checkModel(model);
   return { model, manifest };
+}
+
+type LocalResult =
+  | { readonly kind: "sampled"; readonly gradients: ReadonlyMap<string, string> }
+  | { readonly kind: "expected"; readonly terms: ReadonlyMap<string, readonly ManifestTerm[]> };
+
+function localPass(pass: LocalPass, draw: ProgramDraw): LocalResult | undefined {
+  if (pass.plan.boundaries.length === 0) return undefined;
+  if (draw === "expected") return { kind: "expected", terms: emitExpected(pass) };
+  return { kind: "sampled", gradients: emitSampled(pass, draw) };
+}
+
+/** Makes the values of terms outputs of the program, under names of the parameter's. */
+function declareTerms(b: GraphBuilder, terms: readonly ManifestTerm[], tensor: TensorProto): ManifestTerm[] {
+  const name = tensor.name ?? "";
+  const rows: ValueType = { elemType: DataType.FLOAT, shape: [null, null] };
+  const declare = (value: string, output: string, type: ValueType) => {
+    b.alias(value, output);
+    b.output(output, type);
+    return output;
+  };
+  return terms.map((term, i): ManifestTerm => {
+    if (term.kind === "gradient") {
+      return { ...term, value: declare(term.value, `${name}_statistics_${i}`, tensorType(tensor)) };
+    }
+    return {
+      ...term,
+      input: declare(term.input, `${name}_statistics_input`, rows),
+      output: declare(term.output, `${name}_statistics_output`, rows),
+      weight: declare(term.weight, `${name}_statistics_weight`, { elemType: DataType.FLOAT, shape: [] }),
+    };
+  });
 }
 
 interface ProgramLoss {

@@ -76,6 +76,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
       const parameter = parameterOf(name);
       return optimizer.statisticsSource === "sampled" ? sampledGradient(parameter, optimizer) : parameter.gradient;
     },
+    statisticsTerms: (name) => parameterOf(name).statistics,
     state: (name) => state.get(name) ?? required(stateInputs.get(name), `the optimizer declares no state '${name}'`),
     hyperparameter: (name) => required(hyperparameters.get(name), `the optimizer feeds no hyperparameter '${name}'`),
   };

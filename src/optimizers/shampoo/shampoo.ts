@@ -8,10 +8,11 @@
  */
 import type { GraphBuilder } from "../../onnx/builder.js";
 import { DataType } from "../../onnx/proto.js";
-import { addWeighted } from "../common.js";
-import type { Optimizer, ParameterSpec, StepResult, StepValues } from "../optimizer.js";
+import { accumulate, addWeighted } from "../common.js";
+import type { Optimizer, ParameterSpec, StatisticsTerm, StepResult, StepValues } from "../optimizer.js";
 import { createSchedule, type RunLength } from "../schedules.js";
-import { emitBlocks, emitUnblock } from "./blocking.js";
+import { emitBlocks, emitUnblock, type Partition, type Region } from "./blocking.js";
+import { expectedRegion } from "./expected.js";
 import { emitGraft, emitWithNormOf, hasSecondMoment } from "./grafting.js";
 import { emitMomentum, momentumCorrection } from "./momentum.js";
 import type { ShampooOptions } from "./options.js";
@@ -101,24 +102,61 @@ function emitAllStatistics(
   for (const { parameter, preconditioned } of plans) {
     if (!preconditioned) continue;
     b.scope(parameter.name, () => {
-      let gradient = values.statisticsGradient(parameter.name);
-      if (options.name === "shampoo") gradient = withL2(b, gradient, parameter.name, values, options);
-      const stacks = emitBlocks(b, gradient, parameter.dims, preconditioned.cut);
+      const terms = termsOf(b, parameter, values, options).map((term) =>
+        preparedTerm(b, term, parameter, preconditioned.cut),
+      );
       for (const [i, factors] of preconditioned.factors.entries()) {
         const region = preconditioned.cut.regions[i];
         if (!region) continue;
         for (const [axis, factor] of factors) {
           const weight = options.beta2 === 1 ? 1 : 1 - options.beta2;
-          const old = values.state(factor.statistics);
-          state.set(
-            factor.statistics,
-            emitStatistics(b, region, axis, stacks[i] as string, old, options.beta2, weight),
-          );
+          let statistics = values.state(factor.statistics);
+          for (const [k, term] of terms.entries()) {
+            statistics = term(i, region, axis, statistics, k === 0 ? options.beta2 : 1, weight);
+          }
+          state.set(factor.statistics, statistics);
         }
       }
     });
   }
   return { parameters: new Map(), state };
+}
+
+/** What a parameter's statistics take: one gradient, or what the program knows of its expectation. */
+function termsOf(
+  b: GraphBuilder,
+  { name }: ParameterSpec,
+  values: StepValues,
+  options: ShampooOptions,
+): readonly StatisticsTerm[] {
+  if (options.name === "shampoo") {
+    return [{ kind: "gradient", value: withL2(b, values.statisticsGradient(name), name, values, options) }];
+  }
+  return values.statisticsTerms?.(name) ?? [{ kind: "gradient", value: values.statisticsGradient(name) }];
+}
+
+/** Adds weight·Gram to decay·statistics for an axis of a region. */
+type TermUpdate = (
+  index: number,
+  region: Region,
+  axis: number,
+  statistics: string,
+  decay: number,
+  weight: number,
+) => string;
+
+function preparedTerm(b: GraphBuilder, term: StatisticsTerm, parameter: ParameterSpec, cut: Partition): TermUpdate {
+  if (term.kind === "gradient") {
+    const stacks = emitBlocks(b, term.value, parameter.dims, cut);
+    return (index, region, axis, statistics, decay, weight) =>
+      emitStatistics(b, region, axis, stacks[index] as string, statistics, decay, weight);
+  }
+  const regions = new Map<Region, ReturnType<typeof expectedRegion>>();
+  return (_, region, axis, statistics, decay, weight) => {
+    const expected = regions.get(region) ?? expectedRegion(b, term, parameter.dims, cut, region);
+    regions.set(region, expected);
+    return accumulate(b, statistics, expected.gram(axis), decay, weight);
+  };
 }
 
 function withL2(b: GraphBuilder, gradient: string, name: string, values: StepValues, options: ShampooOptions): string {

@@ -1,0 +1,54 @@
+/** Local sampling and the sampled backward pass: one reverse walk in which every boundary's cotangent is its sample's. */
+import { differentiate } from "../autodiff/reverse.js";
+import { FishyError } from "../errors.js";
+import type { Draw, Score } from "../families/family.js";
+import { counterRandom } from "../families/random.js";
+import type { GraphBuilder } from "../onnx/builder.js";
+import type { GraphProto } from "../onnx/proto.js";
+import type { TypeMap } from "../onnx/types.js";
+import type { Layer } from "../sections/layers.js";
+import type { Boundary, SectionPlan } from "../sections/plan.js";
+
+/** What sampling, and the expectation that can take its place, are given. */
+export interface LocalPass {
+  readonly b: GraphBuilder;
+  /** The forward graph, before backward nodes. */
+  readonly forward: GraphProto;
+  readonly types: TypeMap;
+  readonly plan: SectionPlan;
+  readonly layers: readonly Layer[];
+  readonly wrt: readonly string[];
+  readonly score: Score;
+  /** The program's seed input. */
+  readonly seed: string;
+  /** Float32 scalar. */
+  readonly batchSize: string;
+  /** ŷ of a boundary, where the graph has it. */
+  activationOf(boundary: Boundary): string | undefined;
+}
+
+/** The sampled gradient of every parameter: 1/n Σ (y − ŷ), differentiated within its section. */
+export function emitSampled(pass: LocalPass, draw: Draw): Map<string, string> {
+  const { b, forward, types, plan, wrt, score, batchSize } = pass;
+  const cotangents = new Map<string, string>();
+  for (const [i, boundary] of plan.boundaries.entries()) {
+    b.scope(`${boundary.name}/sample`, () => {
+      const random = counterRandom(pass.seed, i);
+      const residual = boundary.family.residual(b, { ...preActivationOf(pass, boundary), random, score, draw });
+      cotangents.set(boundary.preActivation, b.div(residual, batchSize));
+    });
+  }
+  return b.scope("sampled", () =>
+    differentiate({ builder: b, forward, types, wrt, seeds: cotangents, cut: new Set(cotangents.keys()) }),
+  );
+}
+
+/** What a family is told of a boundary. */
+export function preActivationOf(pass: LocalPass, boundary: Boundary) {
+  const a = boundary.preActivation;
+  const type = pass.types.get(a);
+  if (!type)
+    throw new FishyError(`The boundary '${boundary.name}' lies at '${a}', whose type ONNX Runtime does not tell.`);
+  const activation = pass.activationOf(boundary);
+  return { a, type, ...(activation && { activation }) };
+}
