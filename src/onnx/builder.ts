@@ -91,6 +91,11 @@ export class GraphBuilder {
     return name;
   }
 
+  /** Whether a value or node of the model, subgraphs included, has the name. */
+  isTaken(name: string): boolean {
+    return this.shared.names.has(name);
+  }
+
   /** Takes a name as it stands, for inputs, outputs and parameters whose names are a contract. */
   reserve(name: string): string {
     if (this.shared.names.has(name)) throw new Error(`the name '${name}' is already used in the graph`);
