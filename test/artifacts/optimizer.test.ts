@@ -36,9 +36,7 @@ describe("five steps of AdamW", () => {
       optimizer: ARTIFACT_ADAMW,
     });
     expect(relativeError(losses, oracle.get("losses")?.data as Float32Array)).toBeLessThan(1e-6);
-    for (const [parameter, { data }] of group(oracle, "after")) {
-      expect(relativeError(values.get(parameter) as Float32Array, data as Float32Array), parameter).toBeLessThan(1e-5);
-    }
+    expectValues(values, oracle);
   });
 
   it.each(FIXTURES)("%s: goes on from a saved session, moments and step included", async (name) => {
@@ -62,11 +60,21 @@ describe("five steps of AdamW", () => {
     });
     const expected = oracle.get("losses")?.data as Float32Array;
     expect(relativeError(losses, expected.slice(3))).toBeLessThan(1e-6);
-    for (const [parameter, { data }] of group(oracle, "after")) {
-      expect(relativeError(values.get(parameter) as Float32Array, data as Float32Array), parameter).toBeLessThan(1e-5);
-    }
+    expectValues(values, oracle);
   });
 });
+
+/** The gradient of a bias before a BatchNormalization is zero but for rounding, which Adam makes steps of. */
+const WITHOUT_GRADIENT = "conv1.bias";
+
+function expectValues(values: ReadonlyMap<string, Float32Array>, oracle: ReturnType<typeof oracleOf>): void {
+  for (const [parameter, { data }] of group(oracle, "after")) {
+    const tolerance = parameter === WITHOUT_GRADIENT ? 1e-3 : 1e-5;
+    expect(relativeError(values.get(parameter) as Float32Array, data as Float32Array), parameter).toBeLessThan(
+      tolerance,
+    );
+  }
+}
 
 describe("optimizer models", () => {
   it("of an optimizer unknown to artifacts: refused", async () => {
@@ -179,11 +187,16 @@ describe.skipIf(!hasArtifacts)("ONNX Runtime's values for artifacts found in the
 
   it("Microsoft's reference MLP: 2.1786249, then 0.36050943 after one step", async () => {
     const text = readFileSync(join(microsoft, "input-0.in"), "utf8");
-    const rows = [...text.matchAll(/\[([^[\]]+)\]/g)].map((match) => (match[1] as string).split(",").map(Number));
+    const numbers = text
+      .slice(text.indexOf("[") + 1, text.indexOf("]"))
+      .split(",")
+      .map(Number);
+    const rows = numbers.length / 784;
+    expect(rows).toBe(2);
     const loaded = await loadArtifacts(microsoft);
     const batch: Feeds = {
-      "input-0": new ort.Tensor("float32", Float32Array.from(rows.flat()), [rows.length, 784]),
-      labels: new ort.Tensor("int32", new Int32Array(rows.length).fill(1), [rows.length]),
+      "input-0": new ort.Tensor("float32", Float32Array.from(numbers), [rows, 784]),
+      labels: new ort.Tensor("int32", new Int32Array(rows).fill(1), [rows]),
     };
     const { losses } = await trajectory(loaded, batch, { steps: 2, optimizer: ARTIFACT_ADAMW });
     const files = ["loss_1.out", "loss_2.out"].map((file) =>

@@ -28,7 +28,6 @@ describe.each(["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"])("%s", (o
               reduction,
               ignore_index: ignored,
             }),
-          shapes: ["static", "batch"],
           allow: ["Size"],
         }),
       );

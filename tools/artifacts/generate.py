@@ -117,13 +117,16 @@ def export(model, opset, x, path):
 
 
 def without_dropout(path, target):
-    """A copy of training_model.onnx in which Dropout passes its data through: gradients that can be compared."""
+    """A copy of training_model.onnx whose Dropout has the ratio 0: its gradients can be compared.
+
+    Turning `training_mode` off would not do: DropoutGrad divides by 1 - ratio all the same.
+    """
     model = onnx.load(path)
     constants = {t.name: t for t in model.graph.initializer}
     found = 0
     for node in model.graph.node:
-        if node.op_type == "Dropout" and len(node.input) > 2:
-            constants[node.input[2]].CopyFrom(onnx.numpy_helper.from_array(np.array(False), node.input[2]))
+        if node.op_type == "Dropout":
+            constants[node.input[1]].CopyFrom(onnx.numpy_helper.from_array(np.float32(0), node.input[1]))
             found += 1
     onnx.save(model, target)
     return found

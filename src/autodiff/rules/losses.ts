@@ -5,6 +5,7 @@
 import { intOf, stringOf } from "../../onnx/attributes.js";
 import { DataType } from "../../onnx/proto.js";
 import type { GradientContext, GradientRule } from "../rule.js";
+import { dimension } from "../shapes.js";
 
 export const softmaxCrossEntropyLoss: GradientRule = {
   opType: "SoftmaxCrossEntropyLoss",
@@ -38,11 +39,21 @@ export const negativeLogLikelihoodLoss: GradientRule = {
 
 /** Whether the class along axis 1 is the label: a bool of the input's shape. int32, since WebGPU compares no int64. */
 function isLabel(c: GradientContext, labels: string): string {
-  const classes = c.shape(c.input(0))[1];
-  if (typeof classes !== "number") throw c.error("has a number of classes that is known only at run time; fix it");
-  const rank = c.rank(c.input(0));
-  const dims = [1, classes, ...Array(rank - 2).fill(1)];
-  return c.b.equal(c.b.unsqueeze(labels, [1]), c.b.i32([...Array(classes).keys()], dims));
+  const { b } = c;
+  const ones = Array(c.rank(c.input(0)) - 2).fill(1);
+  const known = c.shape(c.input(0))[1];
+  const classes =
+    typeof known === "number"
+      ? b.i32([...Array(known).keys()], [1, known, ...ones])
+      : b.reshape(range(c), [1, -1, ...ones]);
+  return b.equal(b.unsqueeze(labels, [1]), classes);
+}
+
+/** 0, 1, … up to a number of classes that is known only at run time, as int32. */
+function range(c: GradientContext): string {
+  const { b } = c;
+  const count = b.squeeze(b.cast(dimension(c, c.input(0), 1), DataType.INT32), [0]);
+  return b.op("Range", [b.i32(0), count, b.i32(1)]);
 }
 
 /**
