@@ -17,6 +17,7 @@ const modelConfig = z.strictObject({
   score: z.enum(["paper", "centred"]).optional(),
   draw: z.enum(["exact", "two-point", "expected"]).optional(),
   freeze: z.array(z.string()).optional(),
+  trainBatchNorm: z.boolean().optional(),
   trainable: z.array(z.string()).optional(),
 });
 

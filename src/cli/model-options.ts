@@ -14,6 +14,7 @@ export interface ModelFlags {
   draw?: "exact" | "two-point" | "expected";
   freeze?: string[];
   trainable?: string[];
+  trainBatchNorm?: boolean;
 }
 
 export function addModelOptions(command: Command): Command {
@@ -38,6 +39,7 @@ export function addModelOptions(command: Command): Command {
         "expected",
       ]),
     )
+    .option("--train-batch-norm", "train batch normalisations that were exported for inference (dynamo=True)")
     .option("--freeze <patterns...>", "parameters that do not train: names with * and ?")
     .option("--trainable <patterns...>", "the only ones that train; default all, or what training artifacts say");
 }
@@ -52,6 +54,7 @@ export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
     ...(flags.score && { score: flags.score }),
     ...(flags.draw && { draw: flags.draw }),
     ...(flags.freeze && { freeze: flags.freeze }),
+    ...(flags.trainBatchNorm && { trainBatchNorm: true }),
     ...(flags.trainable && { trainable: flags.trainable }),
   };
 }

@@ -1,4 +1,5 @@
 /** A description of a model as plain data: what `fishy inspect` shows. */
+import { moduleNames } from "../onnx/module-names.js";
 import type { ModelProto } from "../onnx/proto.js";
 import { dimsOf, elementCount } from "../onnx/tensor.js";
 import { opsetOf } from "../onnx/versions.js";
@@ -20,6 +21,8 @@ export interface ModelDescription {
     readonly elements: number;
     /** The first layer that uses it. */
     readonly layer: string | null;
+    /** The module it belongs to, when its name is the exporter's and the metadata tells. */
+    readonly module: string | null;
   }[];
   readonly frozen: readonly string[];
   /** Running statistics. */
@@ -48,6 +51,7 @@ export interface LayerDescription {
 export async function inspectModel(source: ModelProto, options: PrepareOptions = {}): Promise<ModelDescription> {
   const prepared = await prepare(source, { ...options, lossOptional: true });
   const { types, parameters, loss } = prepared;
+  const modules = moduleNames(source.graph);
   const layerOf = new Map<string, string>();
   for (const layer of prepared.layers) {
     for (const name of layer.parameters) if (!layerOf.has(name)) layerOf.set(name, layer.name);
@@ -65,6 +69,7 @@ export async function inspectModel(source: ModelProto, options: PrepareOptions =
       dims: dimsOf(tensor),
       elements: elementCount(dimsOf(tensor)),
       layer: layerOf.get(tensor.name ?? "") ?? null,
+      module: modules.get(tensor.name ?? "") ?? null,
     })),
     frozen: parameters.frozen,
     buffers: parameters.buffers,

@@ -6,6 +6,7 @@
  */
 import { planReverse } from "../autodiff/reverse.js";
 import { FishyError } from "../errors.js";
+import { moduleNames } from "../onnx/module-names.js";
 import { DataType, type GraphProto, type TensorProto } from "../onnx/proto.js";
 import { dataTypeName, dimsOf, elementCount } from "../onnx/tensor.js";
 import type { TypeMap } from "../onnx/types.js";
@@ -56,10 +57,16 @@ export function chooseParameters(
         "Export the model with its weights as initializers (torch.onnx.export with export_params=True).",
     );
   }
+  const modules = moduleNames(graph);
+  // A weight that the exporter renamed also goes by its module's name.
+  const namesOf = (tensor: TensorProto) => {
+    const module = modules.get(name(tensor));
+    return module ? [name(tensor), `${module}.weight`] : [name(tensor)];
+  };
   const patterns = (options.freeze ?? []).map((pattern) => ({ pattern, regex: globToRegex(pattern) }));
   const frozen = new Set<string>(reached.filter((tensor) => !candidates.includes(tensor)).map(name));
   for (const { pattern, regex } of patterns) {
-    const matched = candidates.filter((tensor) => regex.test(name(tensor)));
+    const matched = candidates.filter((tensor) => namesOf(tensor).some((label) => regex.test(label)));
     if (matched.length === 0) {
       throw new FishyError(
         `--freeze '${pattern}' matches no parameter. The parameters are: ${candidates.map(name).join(", ")}.`,

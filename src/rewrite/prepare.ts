@@ -5,12 +5,14 @@ import type { Family } from "../families/family.js";
 import { counterRandom } from "../families/random.js";
 import { recogniseLoss } from "../losses/recognise.js";
 import { lossByName } from "../losses/registry.js";
-import { intOf } from "../onnx/attributes.js";
+import { attributesFrom, intOf } from "../onnx/attributes.js";
 import { valueInfo } from "../onnx/builder.js";
 import { allNames, GraphIndex, topologicalOrder } from "../onnx/graph.js";
+import { moduleNames } from "../onnx/module-names.js";
 import { DataType, type GraphProto, type ModelProto, type NodeProto } from "../onnx/proto.js";
 import type { TypeMap } from "../onnx/types.js";
 import { toProgramOpset } from "../onnx/upgrade/upgrade.js";
+import { isDefaultDomain } from "../onnx/versions.js";
 import { findLayers, type Layer } from "../sections/layers.js";
 import { type LossChoice, type ResolvedLoss, resolveLoss } from "./loss-target.js";
 import { lowerModel } from "./lower/lower-model.js";
@@ -23,6 +25,11 @@ export const SEED_INPUT = "seed";
 const FIRST_LOWERING_STREAM = 1 << 20;
 
 export interface PrepareOptions extends LossChoice, ParameterOptions {
+  /**
+   * Puts batch normalisations that were exported for inference (torch.onnx.export with dynamo=True writes no others)
+   * into training mode. Default false.
+   */
+  readonly trainBatchNorm?: boolean;
   /** Goes on without a loss when the model has none and none is chosen, for a look at the model. */
   readonly lossOptional?: boolean;
 }
@@ -66,6 +73,7 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
 
   let stream = FIRST_LOWERING_STREAM;
   const random = () => counterRandom(SEED_INPUT, stream++);
+  if (options.trainBatchNorm) trainBatchNormalisations(graph);
   const normalised = trainingNormalisations(graph);
   const lowered = await lowerModel(model, random, mayTrain(graph, options));
   const { types } = lowered;
@@ -79,7 +87,14 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
   const order = topologicalOrder(graph);
   const output = loss && outputLayer(loss, index, types, isIndependentOf(order, names));
   const { active, missing } = planReverse({ forward: graph, types, wrt: names, seeds: new Set(roots) });
-  const layers = findLayers({ index, order, parameters: new Set(names), normalised, ...(output && { output }) });
+  const layers = findLayers({
+    index,
+    order,
+    parameters: new Set(names),
+    normalised,
+    modules: moduleNames(graph),
+    ...(output && { output }),
+  });
   const statistics = lowered.runningStatistics.map((statistic) => statistic.name);
   return {
     model,
@@ -94,6 +109,21 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
     inputs,
     outputs,
   };
+}
+
+function trainBatchNormalisations(graph: GraphProto): void {
+  const nodes = graph.node.filter((node) => node.opType === "BatchNormalization" && isDefaultDomain(node.domain));
+  if (nodes.length === 0) {
+    throw new FishyError(
+      "--train-batch-norm finds no BatchNormalization in the model: an exporter that optimises folds it into the convolution before it. Export with optimize=False (torch.onnx.export).",
+    );
+  }
+  for (const node of nodes) {
+    node.attribute = node.attribute.filter((attribute) => attribute.name !== "training_mode");
+    node.attribute.push(...attributesFrom({ training_mode: 1 }));
+    // In training mode the operator has the next running statistics as outputs.
+    for (const i of [1, 2]) node.output[i] ||= `${node.output[0]}/running_${i}`;
+  }
 }
 
 /** Batch normalisations that will be lowered: input → output and the parameters between, where the input has no other use. */

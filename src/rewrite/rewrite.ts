@@ -15,7 +15,7 @@ import { tensorType } from "../onnx/types.js";
 import { cutIntoSections, type SectionPlan } from "../sections/plan.js";
 import type { SectionSpec } from "../sections/spec.js";
 import { emitExpected } from "./expected.js";
-import type { LossChoice, ResolvedLoss } from "./loss-target.js";
+import type { ResolvedLoss } from "./loss-target.js";
 import {
   MANIFEST_VERSION,
   type Manifest,
@@ -26,11 +26,10 @@ import {
   type TrainingProgram,
   writeManifest,
 } from "./manifest.js";
-import type { ParameterOptions } from "./parameters.js";
-import { type PreparedModel, prepare, SEED_INPUT } from "./prepare.js";
+import { type PreparedModel, type PrepareOptions, prepare, SEED_INPUT } from "./prepare.js";
 import { emitSampled, type LocalPass } from "./sampling.js";
 
-export interface RewriteOptions extends LossChoice, ParameterOptions {
+export interface RewriteOptions extends Omit<PrepareOptions, "lossOptional"> {
   /** A model input to use as the loss's target, such as an autoencoder's own input; otherwise `labels` or `target` is added. */
   readonly targetInput?: string;
   /** Where to sample. Default: every layer. */
@@ -198,8 +197,7 @@ function emitLoss(
   options: RewriteOptions,
   batchSize: string,
 ): ProgramLoss {
-  const { types, model } = prepared;
-  const { graph } = model;
+  const { types } = prepared;
   const scalar: ValueType = { elemType: DataType.FLOAT, shape: [] };
   if (loss.name === "in-graph") {
     if (options.targetInput) {
@@ -210,7 +208,7 @@ function emitLoss(
     const type = types.get(loss.output) as ValueType;
     // A double or one-element loss becomes the program's float scalar.
     if (loss.output !== "loss" || type.shape?.length !== 0 || type.elemType !== DataType.FLOAT) {
-      requireFreeName(graph, "loss");
+      requireFreeName(b, "loss");
       const flat = type.shape?.length === 0 ? loss.output : b.reshape(loss.output, []);
       b.alias(type.elemType === DataType.FLOAT ? flat : b.cast(flat, DataType.FLOAT), "loss");
       b.output("loss", scalar);
@@ -225,7 +223,7 @@ function emitLoss(
     name: definition.targetName,
   });
   const emitted = definition.emit(b, { ...loss, target: target.name, targetType: target.type, batchSize });
-  requireFreeName(graph, "loss");
+  requireFreeName(b, "loss");
   b.alias(emitted.loss, "loss");
   b.output("loss", scalar);
   const classes = loss.type.shape?.[loss.classAxis];
@@ -251,7 +249,7 @@ function targetOf(
 ): { name: string; type: ValueType } {
   const name = options.targetInput;
   if (name === undefined) {
-    requireFreeName(b.graph, defaultName);
+    requireFreeName(b, defaultName);
     return { name: b.input(defaultName, wanted), type: wanted };
   }
   const type = prepared.types.get(name);
@@ -306,19 +304,15 @@ function declareInput(graph: GraphProto, name: string, type: ValueType): void {
 }
 
 function declareOutput(b: GraphBuilder, value: string, name: string, tensor: TensorProto): string {
-  requireFreeName(b.graph, name);
+  requireFreeName(b, name);
   b.alias(value, name);
   b.output(name, tensorType(tensor));
   return name;
 }
 
-function requireFreeName(graph: GraphProto, name: string): void {
-  const taken =
-    graph.node.some((node) => node.output.includes(name)) ||
-    [...graph.input, ...graph.initializer].some((value) => value.name === name);
-  if (taken) {
-    throw new FishyError(
-      `The model has a value named '${name}', which the training program needs for its own. Rename it.`,
-    );
-  }
+function requireFreeName(b: GraphBuilder, name: string): void {
+  if (!b.isTaken(name)) return;
+  throw new FishyError(
+    `The model has a value or node named '${name}', which the training program needs for its own. Rename it.`,
+  );
 }

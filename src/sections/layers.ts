@@ -42,6 +42,8 @@ export interface LayerOptions {
   readonly parameters: ReadonlySet<string>;
   /** Normalisations that were lowered to primitives: input → the node as it was. */
   readonly normalised?: ReadonlyMap<string, NodeProto>;
+  /** Modules of weights under generated names. */
+  readonly modules?: ReadonlyMap<string, string>;
   /** The output layer's pre-activation and the family that the loss implies. */
   readonly output?: { readonly preActivation: string; readonly family: Family };
 }
@@ -91,7 +93,7 @@ function layerAt(node: NodeProto, own: readonly string[], options: LayerOptions,
   // The last value before a residual sum, a normalisation or a movement: the boundary when no activation follows them.
   let fallback = value;
   let firm = true;
-  const base = { name: layerName(node, own), node };
+  const base = { name: layerName(node, own, options.modules), node };
   for (;;) {
     if (value === options.output?.preActivation) {
       return { ...base, parameters, preActivation: value, family: options.output.family };
@@ -153,8 +155,9 @@ function passThrough(
   return undefined;
 }
 
-/** `encoder.0` for a layer whose weight is `encoder.0.weight`. */
-function layerName(node: NodeProto, own: readonly string[]): string {
+/** `encoder.0` for a layer whose weight is `encoder.0.weight`, or whose weight's module is known to be that. */
+function layerName(node: NodeProto, own: readonly string[], modules: ReadonlyMap<string, string> | undefined): string {
   const weight = own[0] as string;
-  return weight.replace(/[./](weight|kernel|W)$/, "") || node.name || (node.output[0] as string);
+  const module = modules?.get(weight);
+  return module || weight.replace(/[./](weight|kernel|W)$/, "") || node.name || (node.output[0] as string);
 }
