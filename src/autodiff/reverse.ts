@@ -131,8 +131,11 @@ export function planReverse(
   // Forward: what depends on `wrt`. A cut value is reached, but carries the dependence no further.
   const dependent = new Set<string>(wrt);
   // What subgraphs capture counts as an input: a path through it must be seen, or refused.
-  const dependentInputs = (node: NodeProto) =>
-    [...node.input, ...capturedBy(node)].filter((name) => dependent.has(name) && !cut.has(name));
+  const dependentInputs = (node: NodeProto) => {
+    const settings = ruleFor(node)?.settings;
+    const inputs = settings ? node.input.filter((_, i) => !settings.includes(i)) : node.input;
+    return [...inputs, ...capturedBy(node)].filter((name) => dependent.has(name) && !cut.has(name));
+  };
   for (const node of order) {
     if (dependentInputs(node).length === 0) continue;
     for (const output of node.output) if (output && differentiable(output)) dependent.add(output);

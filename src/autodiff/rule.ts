@@ -13,6 +13,11 @@ export interface GradientRule {
   readonly opType: string;
   /** Operator domain; the default domain when left out. */
   readonly domain?: string;
+  /**
+   * Positions of float inputs that say how to compute rather than what with (the scales of a Resize): they pass no
+   * dependence on, so an initializer there is not taken for a parameter.
+   */
+  readonly settings?: readonly number[];
   /** What is refused or special, for the table of operators. */
   readonly notes?: string;
   gradient(context: GradientContext): Record<number, () => string>;
