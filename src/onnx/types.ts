@@ -56,23 +56,34 @@ function isLarge(tensor: TensorProto): boolean {
 /** Rounds of finding lost dimensions and inferring again; every model tried so far needs two at most. */
 const MAX_ROUNDS = 4;
 
+export interface InferredTypes {
+  readonly types: TypeMap;
+  /** Where the types tell more than ONNX Runtime infers by itself: worth writing into the model. */
+  readonly found: ShapeMap;
+}
+
 /**
  * Infers the type of every value of a model.
  * @param declared shapes that are known from elsewhere, where inference says less.
  * @throws FishyError when ONNX Runtime refuses the model, with its reason.
  */
-export async function inferTypes(model: ModelProto, declared: ShapeMap = new Map()): Promise<TypeMap> {
-  const hints = new Map<string, readonly Dim[]>();
-  let types = await inferWith(model, hints);
+export async function inferTypesAndFindings(model: ModelProto, declared: ShapeMap = new Map()): Promise<InferredTypes> {
+  const found = new Map<string, readonly Dim[]>();
+  let types = await inferWith(model, found);
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const refined = refineShapes(model.graph, types, declared);
     if (refined.size === 0) break;
-    for (const [name, shape] of refined) hints.set(name, shape);
+    for (const [name, shape] of refined) found.set(name, shape);
     types = withShapes(types, refined);
     if ([...types.values()].every(({ shape }) => shape && !shape.includes(null))) break;
-    types = withShapes(await inferWith(model, hints, types), hints);
+    types = withShapes(await inferWith(model, found, types), found);
   }
-  return types;
+  return { types, found };
+}
+
+/** The types alone. @throws as `inferTypesAndFindings` does. */
+export async function inferTypes(model: ModelProto, declared: ShapeMap = new Map()): Promise<TypeMap> {
+  return (await inferTypesAndFindings(model, declared)).types;
 }
 
 export type ShapeMap = ReadonlyMap<string, readonly Dim[]>;
