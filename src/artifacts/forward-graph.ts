@@ -68,7 +68,9 @@ export function restoreTrainingMode(
     if (!isDefaultDomain(node.domain)) return node;
     if (node.opType === "Dropout" && opset >= 12 && (reference?.dropoutTrains(node) ?? true)) {
       dropouts++;
-      return withFields(node, { input: [node.input[0] as string, node.input[1] ?? "", trueConstant(b)] });
+      const trained = reference?.dropoutRatio(node);
+      const ratio = trained === undefined ? (node.input[1] ?? "") : b.f32(trained);
+      return withFields(node, { input: [node.input[0] as string, ratio, trueConstant(b)] });
     }
     if (node.opType !== "BatchNormalization") return node;
     if (reference?.normalizationTrains(node) ?? true) {
@@ -111,6 +113,12 @@ class TrainingNodes {
     if (!mode) return false;
     const constant = this.index.constant(mode);
     return !constant || numbersOf(constant)[0] === 1;
+  }
+
+  /** Undefined when it is computed, or ONNX's default. */
+  dropoutRatio(node: NodeProto): number | undefined {
+    const constant = this.index.constant(this.find(node)?.input[1] ?? "");
+    return constant && numbersOf(constant)[0];
   }
 
   normalizationTrains(node: NodeProto): boolean {
