@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
@@ -14,7 +14,12 @@ import { GRAPHS } from "../support/shared.js";
 
 const folder = join(GRAPHS, "architectures");
 const names = readdirSync(folder);
-const files = names.flatMap((name) => ["model.onnx", "dynamo.onnx"].map((file) => [name, file] as const));
+// Some models only one of the exporters can write.
+const files = names.flatMap((name) =>
+  ["model.onnx", "dynamo.onnx"]
+    .filter((file) => existsSync(join(folder, name, file)))
+    .map((file) => [name, file] as const),
+);
 
 function feedOf({ type, dims, data }: NamedTensor): ort.Tensor {
   return type === DataType.INT64
@@ -48,7 +53,8 @@ describe("the zoo", () => {
     expect(problemsOf(converted)).toEqual([]);
     await check(converted);
     const types = await inferTypes(converted);
-    for (const node of converted.graph.node) {
+    // Sequences are no tensors.
+    for (const node of converted.graph.node.filter(({ opType = "" }) => !opType.includes("Sequence"))) {
       for (const output of node.output) if (output) expect(types.has(output), output).toBe(true);
     }
   });
@@ -61,6 +67,7 @@ describe("the zoo", () => {
       ["model.onnx", "renamed"],
       ["dynamo.onnx", "dynamo_renamed"],
     ] as const) {
+      if (!existsSync(join(folder, name, file))) continue;
       const { graph } = decodeModel(readFileSync(join(folder, name, file)));
       const initializers = new Set(graph.initializer.map((tensor) => tensor.name));
       const renamed: Record<string, string> = JSON.parse(golden.metadata[key] ?? "{}");
