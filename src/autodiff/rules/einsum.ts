@@ -1,13 +1,14 @@
 /** Einsum: the gradient of an operand is the Einsum of the cotangent and the other operands. */
 import { stringOf } from "../../onnx/attributes.js";
+import { DataType } from "../../onnx/proto.js";
 import type { GradientContext, GradientRule } from "../rule.js";
-import { expandLike } from "../shapes.js";
+import { dimension, expandLike } from "../shapes.js";
 
 export const einsum: GradientRule = {
   opType: "Einsum",
-  notes: "no index twice in one operand",
   gradient: (c) => {
     const { operands, output } = parse(c);
+    requireTrueShape(c, operands, output);
     return Object.fromEntries(operands.map((_, i) => [i, () => operandGradient(c, operands, output, i)]));
   },
 };
@@ -15,17 +16,56 @@ export const einsum: GradientRule = {
 function operandGradient(c: GradientContext, operands: readonly string[], output: string, i: number): string {
   const { b } = c;
   const wanted = operands[i] as string;
-  const others = operands.flatMap((subscripts, k) => (k === i ? [] : [{ subscripts, name: c.input(k) }]));
-  const known = new Set([output, ...others.map(({ subscripts }) => subscripts)].join(""));
-  // An index that stands in this operand alone was summed over: its cotangent is the same everywhere along it.
-  const made = [...wanted].filter((letter) => known.has(letter)).join("");
-  const terms = [output, ...others.map(({ subscripts }) => subscripts)];
-  const names = [c.cotangent(), ...others.map(({ name }) => name)];
-  const trivial = terms.length === 1 && terms[0] === made;
-  const product = trivial ? c.cotangent() : b.op("Einsum", names, { equation: `${terms.join(",")}->${made}` });
-  if (made === wanted) return product;
-  const missing = [...wanted].flatMap((letter, axis) => (known.has(letter) ? [] : [axis]));
-  return expandLike(c, b.unsqueeze(product, missing), c.input(i));
+  const terms = [
+    { subscripts: output, name: c.output(), factor: c.cotangent() },
+    ...operands.flatMap((subscripts, k) => (k === i ? [] : [{ subscripts, name: c.input(k), factor: c.input(k) }])),
+  ];
+  /** Whether another term is longer than 1 along an index: what it is where sizes of 1 broadcast. */
+  const isLong = (letter: string) =>
+    terms.some(({ subscripts, name }) => {
+      const axis = subscripts.indexOf(letter);
+      return axis >= 0 && c.shape(name)[axis] !== 1;
+    });
+  const shape = c.shape(c.input(i));
+  // Left out: an index that was summed over in this operand alone, along which its cotangent is the same everywhere; and
+  // one of size 1 that was broadcast, along which it is summed.
+  const isLeftOut = (letter: string, axis: number) =>
+    shape[axis] === 1 ? isLong(letter) || !terms.some((term) => term.subscripts.includes(letter)) : !isLong(letter);
+  const axes = [...wanted].map((letter, axis) => ({ letter, axis, isRepeat: wanted.indexOf(letter) < axis }));
+  const added = axes.filter(({ letter, axis, isRepeat }) => isRepeat || isLeftOut(letter, axis));
+  const made = axes.filter((entry) => !added.includes(entry)).map(({ letter }) => letter);
+  const equation = `${terms.map(({ subscripts }) => subscripts).join(",")}->${made.join("")}`;
+  const factors = terms.map(({ factor }) => factor);
+  const isTrivial = terms.length === 1 && output === made.join("");
+  const product = isTrivial ? c.cotangent() : b.op("Einsum", factors, { equation });
+  if (added.length === 0) return product;
+  let full = b.unsqueeze(
+    product,
+    added.map(({ axis }) => axis),
+  );
+  // The operand was read on its diagonal: off it the cotangent is zero.
+  for (const { letter, axis, isRepeat } of axes) {
+    if (isRepeat) full = b.mul(full, diagonal(c, i, wanted.indexOf(letter), axis));
+  }
+  const isShort = added.some(({ axis, isRepeat }) => !isRepeat && shape[axis] !== 1);
+  return isShort ? expandLike(c, full, c.input(i)) : full;
+}
+
+/** One where two axes of operand `i` have the same index and zero elsewhere, with all other axes of size 1. */
+function diagonal(c: GradientContext, i: number, first: number, second: number): string {
+  const { b } = c;
+  const x = c.input(i);
+  const size = c.shape(x)[first];
+  const indices =
+    typeof size === "number"
+      ? b.i32([...Array(size).keys()])
+      : b.cast(b.op("Range", [b.i64(0), b.squeeze(dimension(c, x, first), [0]), b.i64(1)]), DataType.INT32);
+  const along = (axis: number) =>
+    b.unsqueeze(
+      indices,
+      [...Array(c.rank(x)).keys()].filter((other) => other !== axis),
+    );
+  return b.cast(b.equal(along(first), along(second)), c.elemType(x));
 }
 
 /** Subscripts of the operands and of the output, with the ellipsis spelt out in letters of its own. */
@@ -42,12 +82,6 @@ function parse(c: GradientContext): { operands: string[]; output: string } {
   const ellipsis = letters.slice(0, widest).join("");
   const spell = (term: string, width: number) => term.replace("...", width > 0 ? ellipsis.slice(-width) : "");
   const operands = terms.map((term, i) => spell(term, widths[i] as number));
-  for (const [i, operand] of operands.entries()) {
-    if (new Set(operand).size < operand.length) {
-      throw c.error(`takes a diagonal: an index stands twice in operand ${i} of '${equation}'`);
-    }
-    requireNoBroadcast(c, operands, i);
-  }
   const all = operands.join("");
   // Without an arrow: the ellipsis, then the indices that stand once, in alphabetical order.
   const once = [...new Set(all)].filter((letter) => !ellipsis.includes(letter) && all.split(letter).length === 2);
@@ -55,15 +89,13 @@ function parse(c: GradientContext): { operands: string[]; output: string } {
   return { operands, output };
 }
 
-/** An index of size 1 in one operand and more in another would have to be summed again, which Einsum cannot say. */
-function requireNoBroadcast(c: GradientContext, operands: readonly string[], i: number): void {
-  for (const [axis, letter] of [...(operands[i] as string)].entries()) {
-    if (c.shape(c.input(i))[axis] !== 1) continue;
-    for (const [k, other] of operands.entries()) {
-      const at = other.indexOf(letter);
-      if (at >= 0 && c.shape(c.input(k))[at] !== 1) {
-        throw c.error(`broadcasts operand ${i} along '${letter}', which has no gradient; expand the operand before`);
-      }
-    }
+/** ONNX Runtime infers an output of size 1 where the first operand broadcasts, and makes a longer one. */
+function requireTrueShape(c: GradientContext, operands: readonly string[], output: string): void {
+  const shape = c.shape(c.output());
+  for (const [i, operand] of operands.entries()) {
+    const letter = [...operand].find((at, axis) => {
+      return shape[output.indexOf(at)] === 1 && c.shape(c.input(i))[axis] !== 1;
+    });
+    if (letter) throw c.error("broadcasts an axis of its first operand; expand the operand before");
   }
 }
