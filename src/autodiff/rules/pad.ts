@@ -89,8 +89,8 @@ function fold(c: GradientContext, pads: readonly AxisPads[], mode: string): stri
     const part = (start: number, stop: number) => b.slice(result, [start], [stop], [axis]);
     const terms = [part(begin, begin + size)];
     if (mode === "reflect") {
-      const reversed = (start: number, stop: number) =>
-        b.slice(result, [stop - 1], [start - 1 < 0 ? -END : start - 1], [axis], [-1]);
+      // Backwards from the last element: WebGPU's Slice ignores where a negative step starts.
+      const reversed = (start: number, stop: number) => b.slice(part(start, stop), [-1], [-END], [axis], [-1]);
       if (begin > 0) terms.push(padZeros(c, reversed(0, begin), [{ axis, begin: 1, end: size - 1 - begin }]));
       const last = begin + size;
       if (end > 0) terms.push(padZeros(c, reversed(last, last + end), [{ axis, begin: size - 1 - end, end: 1 }]));
