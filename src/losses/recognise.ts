@@ -16,7 +16,8 @@ export interface RecognisedOutput {
 /**
  * Follows a scalar loss back to the value that it is a negative log-likelihood of: softmax cross-entropy (as one
  * operator, or LogSoftmax and NegativeLogLikelihoodLoss), squared error (Sub and Pow 2 or Mul with itself, then a mean
- * or sum), or sigmoid cross-entropy of the form Softplus(x) − x·t.
+ * or sum), or sigmoid cross-entropy of the form Softplus(x) − x·t or −t·log σ(x) − (1 − t)·log(1 − σ(x)), weighted or
+ * not. The absolute error is the likelihood of no Bregman family: its layer is sampled as the linear layer that it is.
  * @param constants values that do not depend on a parameter (targets).
  * @returns undefined when no known form is found.
  */
@@ -40,13 +41,14 @@ export function recogniseLoss(
   }
   if (node.opType === "ReduceMean" || node.opType === "ReduceSum") {
     const inner = index.producer(node.input[0] as string);
-    const difference = inner && squared(index, inner);
+    const difference =
+      inner && (inner.opType === "Abs" ? index.producer(inner.input[0] as string) : squared(index, inner));
     if (difference?.opType === "Sub") {
       const [a, b] = difference.input as [string, string];
       if (isTarget(b)) return { preActivation: a, family: familyByName("gaussian") };
       if (isTarget(a)) return { preActivation: b, family: familyByName("gaussian") };
     }
-    if (inner) return sigmoidForm(index, inner, isTarget);
+    if (inner) return sigmoidForm(index, inner, isTarget) ?? logSigmoidForm(index, node.input[0] as string, isTarget);
   }
   return undefined;
 }
@@ -87,4 +89,31 @@ function sigmoidForm(
   const [a, b] = right.input as [string, string];
   const matches = (a === logits && isTarget(b)) || (b === logits && isTarget(a));
   return matches ? { preActivation: logits, family: familyByName("bernoulli") } : undefined;
+}
+
+/** Sums and products of targets, log σ(x) and log(1 − σ(x)), all of one x: as ONNX Runtime's BCEWithLogitsLoss writes it. */
+function logSigmoidForm(
+  index: GraphIndex,
+  value: string,
+  isTarget: (name: string) => boolean,
+): RecognisedOutput | undefined {
+  const logits = new Set<string>();
+  // Whether `name` is made of nothing else; `inLog` inside a logarithm, where the sigmoid has to stand.
+  const follows = (name: string, inLog: boolean): boolean => {
+    if (isTarget(name)) return true;
+    const node = index.producer(name);
+    if (!node) return false;
+    if (inLog && node.opType === "Sigmoid") {
+      logits.add(node.input[0] as string);
+      return true;
+    }
+    if (inLog) return node.opType === "Sub" && isTarget(node.input[0] ?? "") && follows(node.input[1] ?? "", true);
+    if (node.opType === "Log") return follows(node.input[0] ?? "", true);
+    if (!["Neg", "Add", "Sub", "Mul"].includes(node.opType ?? "")) return false;
+    return node.input.every((input) => follows(input, false));
+  };
+  const [only] = follows(value, false) ? logits : [];
+  return only !== undefined && logits.size === 1
+    ? { preActivation: only, family: familyByName("bernoulli") }
+    : undefined;
 }
