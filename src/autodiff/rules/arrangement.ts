@@ -1,7 +1,7 @@
 /** Operators that rearrange or accumulate along axes: CumSum, TopK, Trilu, Tile, DepthToSpace, SpaceToDepth, OneHot, ReverseSequence. */
 import { intOf, stringOf } from "../../onnx/attributes.js";
 import type { GradientContext, GradientRule } from "../rule.js";
-import { dimension, reshapeLike, staticShape, zerosLike } from "../shapes.js";
+import { dimension, staticShape, zerosLike } from "../shapes.js";
 import { unary } from "./elementary.js";
 
 /** The sum from the other end. */
@@ -14,12 +14,12 @@ export const cumSum = unary("CumSum", (c, dy) =>
 
 export const topK: GradientRule = {
   opType: "TopK",
-  notes: "needs the indices output",
   gradient: (c) => ({
     0: () => {
-      if (!c.node.output[1]) throw c.error("lacks its indices output, which the gradient needs; add the output");
       const axis = intOf(c.node, "axis", -1);
-      return c.b.op("ScatterElements", [zerosLike(c, c.input(0)), c.output(1), c.cotangent()], { axis });
+      const attributes = { axis, largest: intOf(c.node, "largest", 1), sorted: intOf(c.node, "sorted", 1) };
+      const indices = c.node.output[1] || c.b.node("TopK", [c.input(0), c.input(1)], { outputs: 2, attributes })[1];
+      return c.b.op("ScatterElements", [zerosLike(c, c.input(0)), indices as string, c.cotangent()], { axis });
     },
   }),
 };
@@ -61,14 +61,12 @@ export const depthToSpace = unary("DepthToSpace", (c, dy) => {
   const { b } = c;
   const blocksize = intOf(c.node, "blocksize") as number;
   if (stringOf(c.node, "mode", "DCR") === "DCR") return b.op("SpaceToDepth", [dy], { blocksize });
-  // [N, C, H·k, W·k] → [N, C, H, k, W, k] → [N, C, k, k, H, W] → [N, C·k·k, H, W]
-  const [, channels, height, width] = c.shape(c.input(0));
-  if (![channels, height, width].every((size) => typeof size === "number")) {
-    throw c.error("in mode CRD has sizes that are known only at run time; fix all but the batch");
-  }
-  const [C, H, W] = [(channels as number) / blocksize ** 2, height as number, width as number];
-  const apart = b.reshape(dy, [-1, C, H, blocksize, W, blocksize]);
-  return reshapeLike(c, b.transpose(apart, [0, 1, 3, 5, 2, 4]), c.input(0));
+  // [N, C, H·k, W·k] → [N, k·k·C, H, W]; the forward order is [N, C·k·k, H, W].
+  const depth = c.shape(c.input(0))[1];
+  if (typeof depth !== "number") throw c.error("in mode CRD has an unknown number of channels");
+  const [channels, block] = [depth / blocksize ** 2, blocksize ** 2];
+  const places = Array.from({ length: depth }, (_, i) => (i % block) * channels + Math.floor(i / block));
+  return b.gather(b.op("SpaceToDepth", [dy], { blocksize }), b.i64(places), 1);
 });
 
 /** y = off + hot · (on − off) for values [off, on]. The forward graph needs OneHot, so the backward one may have it. */

@@ -1,29 +1,24 @@
-/** ScatterElements (and Scatter) and ScatterND, setting or adding. */
+/** ScatterElements (and Scatter) and ScatterND. */
 import { intOf, stringOf } from "../../onnx/attributes.js";
-import type { GradientContext, GradientRule } from "../rule.js";
+import type { GradientRule } from "../rule.js";
 import { zerosLike } from "../shapes.js";
-
-function reduction(c: GradientContext): "none" | "add" {
-  const kind = stringOf(c.node, "reduction", "none");
-  if (kind !== "none" && kind !== "add") {
-    throw c.error(`has the reduction '${kind}', which has no gradient; 'none' and 'add' have`);
-  }
-  return kind;
-}
+import { scatterExtremum, scatterProduct } from "./scatter-reduce.js";
 
 function alongAxis(opType: string): GradientRule {
   return {
     opType,
-    notes: "reduction none or add; duplicate indices with none are undefined, as in ONNX",
+    notes: "duplicate indices with reduction none are undefined, as in ONNX",
     gradient: (c) => {
-      const attributes = { axis: intOf(c.node, "axis", 0) };
-      const sets = reduction(c) === "none";
+      const axis = intOf(c.node, "axis", 0);
+      const reduction = stringOf(c.node, "reduction", "none");
+      if (reduction === "mul") return scatterProduct(c, axis);
+      if (reduction === "max" || reduction === "min") return scatterExtremum(c, axis);
       return {
         0: () => {
-          if (!sets) return c.cotangent();
-          return c.b.op("ScatterElements", [c.cotangent(), c.input(1), zerosLike(c, c.input(2))], attributes);
+          if (reduction === "add") return c.cotangent();
+          return c.b.op("ScatterElements", [c.cotangent(), c.input(1), zerosLike(c, c.input(2))], { axis });
         },
-        2: () => c.b.op("GatherElements", [c.cotangent(), c.input(1)], attributes),
+        2: () => c.b.op("GatherElements", [c.cotangent(), c.input(1)], { axis }),
       };
     },
   };
@@ -36,10 +31,13 @@ export const scatterND: GradientRule = {
   opType: "ScatterND",
   notes: "reduction none or add",
   gradient: (c) => {
-    const sets = reduction(c) === "none";
+    const reduction = stringOf(c.node, "reduction", "none");
+    if (reduction !== "none" && reduction !== "add") {
+      throw c.error(`has the reduction '${reduction}', which has no gradient; ScatterElements has it`);
+    }
     return {
       0: () => {
-        if (!sets) return c.cotangent();
+        if (reduction === "add") return c.cotangent();
         return c.b.op("ScatterND", [c.cotangent(), c.input(1), zerosLike(c, c.input(2))]);
       },
       2: () => c.b.op("GatherND", [c.cotangent(), c.input(1)]),
