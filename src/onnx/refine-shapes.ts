@@ -4,26 +4,43 @@ import { constantTensor, topologicalOrder } from "./graph.js";
 import type { GraphProto } from "./proto.js";
 import { shapesOfNode } from "./shape-rules.js";
 import { constantValue, type ShapeValue, valueOfNode } from "./shape-values.js";
-import type { ShapeMap, TypeMap } from "./types.js";
+import { dimsOf } from "./tensor.js";
+import { declaredType, type ShapeMap, type TypeMap } from "./types.js";
 import { isDefaultDomain } from "./versions.js";
 
 /**
  * Shapes that are better known than `types` says.
  * @param declared shapes that are known from elsewhere.
  */
-export function refineShapes(graph: GraphProto, types: TypeMap, declared: ShapeMap): Map<string, readonly Dim[]> {
+export function refineShapes(graph: GraphProto, types: TypeMap, declared: ShapeMap): ShapeMap {
+  return walkShapes(graph, types, { declared, canLearn: (name) => types.has(name) });
+}
+
+/** Shapes that `types` does not have at all, or not as well. */
+export function completeShapes(graph: GraphProto, types: TypeMap): ShapeMap {
+  return walkShapes(graph, types, { declared: new Map(), canLearn: () => true });
+}
+
+interface WalkOptions {
+  readonly declared: ShapeMap;
+  canLearn(name: string): boolean;
+}
+
+function walkShapes(graph: GraphProto, types: TypeMap, { declared, canLearn }: WalkOptions): ShapeMap {
   const refined = new Map<string, readonly Dim[]>();
   const values = new Map<string, ShapeValue>();
   const overridable = new Set(graph.input.map(({ name }) => name));
   for (const tensor of graph.initializer) {
-    const value = overridable.has(tensor.name) ? undefined : constantValue(tensor);
-    if (value) values.set(tensor.name ?? "", value);
+    const name = tensor.name ?? "";
+    const value = overridable.has(name) ? undefined : constantValue(tensor);
+    if (value) values.set(name, value);
+    if (!types.has(name) && canLearn(name)) refined.set(name, dimsOf(tensor));
   }
   const shapeOf = (name: string) => refined.get(name) ?? types.get(name)?.shape;
   const scope = { shapeOf, valueOf: (name: string) => values.get(name) };
   const learn = (name: string, shape: readonly Dim[] | undefined) => {
+    if (!name || !shape || !canLearn(name)) return;
     const known = shapeOf(name);
-    if (!shape || !types.has(name)) return;
     if (!known) refined.set(name, shape);
     else if (known.length === shape.length && known.some((dim, i) => dim === null && shape[i] !== null)) {
       refined.set(
@@ -32,14 +49,18 @@ export function refineShapes(graph: GraphProto, types: TypeMap, declared: ShapeM
       );
     }
   };
+  for (const { name = "", ...info } of graph.input)
+    if (!types.has(name)) learn(name, declaredType({ name, ...info })?.shape);
   for (const node of topologicalOrder(graph)) {
-    const constant = constantValue(constantTensor(node, node.output[0] ?? ""));
-    if (constant) values.set(node.output[0] as string, constant);
+    const constant = constantTensor(node, node.output[0] ?? "");
+    const constantVector = constantValue(constant);
+    if (constantVector) values.set(node.output[0] as string, constantVector);
+    if (constant && !types.has(node.output[0] ?? "")) learn(node.output[0] as string, dimsOf(constant));
     for (const name of node.output) learn(name, declared.get(name));
     if (!isDefaultDomain(node.domain)) continue;
     const open = node.output.some((name) => name && (shapeOf(name)?.includes(null) ?? true));
     if (open) for (const [i, shape] of shapesOfNode(node, scope).entries()) learn(node.output[i] ?? "", shape);
-    const value = constant ?? valueOfNode(node, scope);
+    const value = constantVector ?? valueOfNode(node, scope);
     if (value) values.set(node.output[0] as string, value);
   }
   return refined;

@@ -2,7 +2,7 @@
  * Shapes that follow from shapes and from the values of shape vectors, for the operators that stand between exporters'
  * Reshapes. ONNX Runtime infers everything else; here dimensions that it loses are found again.
  */
-import { intOf, intsOf } from "./attributes.js";
+import { hasAttribute, intOf, intsOf } from "./attributes.js";
 import type { Dim } from "./builder.js";
 import { broadcastShapes, divide, multiply } from "./dimensions.js";
 import type { NodeProto } from "./proto.js";
@@ -34,6 +34,17 @@ const BROADCAST: ReadonlySet<string> = new Set(
 );
 
 const RULES: Readonly<Record<string, (node: NodeProto, scope: ValueScope) => (Shape | undefined)[]>> = {
+  Shape: (node, scope) => {
+    const end = hasAttribute(node, "end") ? intOf(node, "end", 0) : undefined;
+    const taken = shapeAt(node, scope, 0)?.slice(intOf(node, "start", 0), end);
+    return [taken && [taken.length]];
+  },
+  Size: () => [[]],
+  Range: (node, scope) => {
+    const [start, limit, step] = [0, 1, 2].map((i) => valueAt(node, scope, i)?.elements[0]);
+    const isCount = start === 0 && step === 1 && limit !== undefined && (typeof limit !== "number" || limit >= 0);
+    return [isCount ? [limit] : undefined];
+  },
   Reshape: (node, scope) => [reshaped(node, scope)],
   Expand: (node, scope) => {
     const target = valueAt(node, scope, 1)?.elements;
@@ -75,8 +86,7 @@ const RULES: Readonly<Record<string, (node: NodeProto, scope: ValueScope) => (Sh
   },
   Gemm: (node, scope) => {
     const [a, b] = [shapeAt(node, scope, 0), shapeAt(node, scope, 1)];
-    if (a?.length !== 2 || b?.length !== 2) return [];
-    return [[a[intOf(node, "transA", 0)] as Dim, b[1 - intOf(node, "transB", 0)] as Dim]];
+    return [[a?.[intOf(node, "transA", 0)] ?? null, b?.[1 - intOf(node, "transB", 0)] ?? null]];
   },
   Concat: (node, scope) => {
     const shapes = node.input.map((name) => scope.shapeOf(name));

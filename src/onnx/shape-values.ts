@@ -4,7 +4,7 @@
  */
 import { hasAttribute, intOf, tensorOf } from "./attributes.js";
 import type { Dim } from "./builder.js";
-import { addDims, divide, multiply, subtractDims } from "./dimensions.js";
+import { addDims, floorDivide, multiply, subtractDims } from "./dimensions.js";
 import { DataType, type NodeProto, type TensorProto } from "./proto.js";
 import { dimsOf, elementCount, isExternal, numbersOf } from "./tensor.js";
 
@@ -110,10 +110,7 @@ const BINARY: Readonly<Record<string, (a: Dim, b: Dim) => Dim>> = {
   Sub: subtractDims,
   Mul: (a, b) =>
     typeof a === "number" && typeof b === "number" ? a * b : isNegative(a) || isNegative(b) ? null : multiply([a, b]),
-  Div: (a, b) => {
-    if (typeof a === "number" && typeof b === "number") return b === 0 ? null : Math.trunc(a / b);
-    return divide(a, b);
-  },
+  Div: floorDivide,
   // Python's and C's remainder are one where both numbers are positive.
   Mod: (a, b) => (typeof a === "number" && typeof b === "number" && a >= 0 && b > 0 ? a % b : null),
   Less: numeric((a, b) => a < b),

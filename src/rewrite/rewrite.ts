@@ -6,6 +6,7 @@ import { differentiate, MissingGradientError } from "../autodiff/reverse.js";
 import { FishyError } from "../errors.js";
 import type { Score } from "../families/family.js";
 import { lossByName } from "../losses/registry.js";
+import { annotateShapes } from "../onnx/annotate-shapes.js";
 import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
 import { checkModel } from "../onnx/check.js";
 import { prune } from "../onnx/graph.js";
@@ -145,6 +146,7 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
     sections: plan.sections,
   };
   prune(graph);
+  annotateShapes(graph, types);
   model.producerName = "fishy";
   writeManifest(model, manifest);
   checkModel(model);
