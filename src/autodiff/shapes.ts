@@ -1,5 +1,6 @@
 /** Shapes in backward graphs: constants where the dimensions are known, Shape at run time only where they are not. */
 import type { Dim } from "../onnx/builder.js";
+import { DataType } from "../onnx/proto.js";
 import type { GradientContext } from "./rule.js";
 
 /** The shape as numbers, or undefined when a dimension is symbolic or unknown. */
@@ -58,4 +59,18 @@ export function elementsPer(c: GradientContext, x: string, y: string, axes: read
     );
   const { b } = c;
   return b.cast(b.div(b.op("Size", [x]), b.op("Size", [y])), c.elemType(x));
+}
+
+/**
+ * The identity matrix [size, size], made of two short vectors: sessions fold it into a constant, and the file stays small.
+ * (EyeLike has no kernel on WebGPU.)
+ * @param size a number, or an int64 vector of one element.
+ */
+export function identityMatrix(c: GradientContext, size: number | string, type: DataType): string {
+  const { b } = c;
+  const indices =
+    typeof size === "number"
+      ? b.i32([...Array(size).keys()])
+      : b.cast(b.op("Range", [b.i64(0), b.squeeze(size, [0]), b.i64(1)]), DataType.INT32);
+  return b.cast(b.equal(b.unsqueeze(indices, [1]), b.unsqueeze(indices, [0])), type);
 }

@@ -12,17 +12,9 @@ export const cumSum = unary("CumSum", (c, dy) =>
   }),
 );
 
-export const topK: GradientRule = {
-  opType: "TopK",
-  gradient: (c) => ({
-    0: () => {
-      const axis = intOf(c.node, "axis", -1);
-      const attributes = { axis, largest: intOf(c.node, "largest", 1), sorted: intOf(c.node, "sorted", 1) };
-      const indices = c.node.output[1] || c.b.node("TopK", [c.input(0), c.input(1)], { outputs: 2, attributes })[1];
-      return c.b.op("ScatterElements", [zerosLike(c, c.input(0)), indices as string, c.cotangent()], { axis });
-    },
-  }),
-};
+export const topK = unary("TopK", (c, dy) =>
+  c.b.op("ScatterElements", [zerosLike(c, c.input(0)), c.output(1), dy], { axis: intOf(c.node, "axis", -1) }),
+);
 
 export const trilu = unary("Trilu", (c, dy) =>
   c.b.op("Trilu", [dy, ...(c.hasInput(1) ? [c.input(1)] : [])], { upper: intOf(c.node, "upper", 1) }),
@@ -35,6 +27,7 @@ export const tile = unary("Tile", (c, dy) => {
   const rank = c.rank(x);
   if (rank === 0) return dy;
   const repeats = c.constantNumbers(1);
+  if (repeats?.includes(0)) return zerosLike(c, x);
   const sizes = repeats && staticShape(c.shape(x).slice(1));
   const repeatAxes = Array.from({ length: rank }, (_, axis) => 2 * axis);
   let apart: string;

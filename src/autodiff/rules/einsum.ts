@@ -1,8 +1,7 @@
 /** Einsum: the gradient of an operand is the Einsum of the cotangent and the other operands. */
 import { stringOf } from "../../onnx/attributes.js";
-import { DataType } from "../../onnx/proto.js";
 import type { GradientContext, GradientRule } from "../rule.js";
-import { dimension, expandLike } from "../shapes.js";
+import { dimension, expandLike, identityMatrix } from "../shapes.js";
 
 export const einsum: GradientRule = {
   opType: "Einsum",
@@ -53,19 +52,11 @@ function operandGradient(c: GradientContext, operands: readonly string[], output
 
 /** One where two axes of operand `i` have the same index and zero elsewhere, with all other axes of size 1. */
 function diagonal(c: GradientContext, i: number, first: number, second: number): string {
-  const { b } = c;
   const x = c.input(i);
   const size = c.shape(x)[first];
-  const indices =
-    typeof size === "number"
-      ? b.i32([...Array(size).keys()])
-      : b.cast(b.op("Range", [b.i64(0), b.squeeze(dimension(c, x, first), [0]), b.i64(1)]), DataType.INT32);
-  const along = (axis: number) =>
-    b.unsqueeze(
-      indices,
-      [...Array(c.rank(x)).keys()].filter((other) => other !== axis),
-    );
-  return b.cast(b.equal(along(first), along(second)), c.elemType(x));
+  const ones = identityMatrix(c, typeof size === "number" ? size : dimension(c, x, first), c.elemType(x));
+  const others = [...Array(c.rank(x)).keys()].filter((axis) => axis !== first && axis !== second);
+  return others.length > 0 ? c.b.unsqueeze(ones, others) : ones;
 }
 
 /** Subscripts of the operands and of the output, with the ellipsis spelt out in letters of its own. */

@@ -1,134 +1,117 @@
 /**
- * Resize in every mode: along each axis the output is a matrix times the input, with the weights that ONNX's
- * specification gives; the gradient is its transpose.
+ * Resize in every mode: along each axis the output is a matrix times the input, and the gradient its transpose. The
+ * matrix is what Resize itself makes of the unit vectors: the runtime's own rounding included, and folded into a
+ * constant when the session loads. Where every input is repeated a whole number of times, its copies are summed by a
+ * pool instead: 2 to 7 times as fast, and of any size.
  */
-import { floatOf, intOf, intsOf, stringOf } from "../../onnx/attributes.js";
+import { intsOf, stringOf } from "../../onnx/attributes.js";
+import { DataType } from "../../onnx/proto.js";
 import type { GradientContext, GradientRule } from "../rule.js";
+import { identityMatrix } from "../shapes.js";
 
 export const resize: GradientRule = {
   opType: "Resize",
-  notes: "no antialias, no tf_crop_and_resize; resized axes of known size",
+  settings: [1, 2],
+  notes:
+    "no tf_crop_and_resize, no keep_aspect_ratio_policy; resized axes of known size but for nearest by whole scales",
   gradient: (c) => ({ 0: () => resizeGradient(c) }),
 };
 
 function resizeGradient(c: GradientContext): string {
   const [x, y] = [c.input(0), c.output()];
-  if (intOf(c.node, "antialias", 0) === 1) throw c.error("resizes with antialias, which has no gradient");
+  refuse(c, "coordinate_transformation_mode", "half_pixel", "tf_crop_and_resize");
+  refuse(c, "keep_aspect_ratio_policy", "stretch", "not_larger", "not_smaller");
   const rank = c.rank(x);
   const axes = (intsOf(c.node, "axes") ?? [...Array(rank).keys()]).map((axis) => c.axis(axis, x));
-  const scales = c.hasInput(2) ? c.constantNumbers(2) : undefined;
+  const constant = c.constantNumbers(2);
+  if (c.hasInput(2) && !constant && !c.hasInput(3)) throw c.error("has scales that are known only at run time");
+  const scales = constant?.length ? constant : undefined;
+  const repeats = repeatsOf(c, axes, scales);
+  if (repeats) return sumOfCopies(c, repeats);
   let dy = c.cotangent();
   for (const [i, axis] of axes.entries()) {
     const [before, after] = [c.shape(x)[axis], c.shape(y)[axis]];
-    const isUnchanged = scales?.length ? scales[i] === 1 : before === after && before !== null;
-    if (isUnchanged) continue;
+    const scale = scales?.[i];
+    if (scale !== undefined ? scale === 1 : before === after && before !== null) continue;
     if (typeof before !== "number" || typeof after !== "number") {
       throw c.error(`resizes axis ${axis}, whose size is known only at run time; fix the model's spatial dimensions`);
     }
-    dy = alongAxis(
-      c,
-      dy,
-      axis,
-      before,
-      resizeWeights(c, before, after, scales?.length ? (scales[i] as number) : after / before),
-    );
+    if (before === 1 && after === 1) continue;
+    // ONNX Runtime copies a tensor whose size stays, at any scale: whether it is this one hangs on the other axes.
+    if (before === after) throw c.error(`resizes axis ${axis} by ${scale} to its own size, which has no gradient`);
+    dy = alongAxis(c, dy, axis, unitVectorsResized(c, before, after, scale));
   }
   return dy;
 }
 
-/** Multiplies [..., after, ...] by the transpose of `weights`, [after][before], along `axis`. */
-function alongAxis(c: GradientContext, dy: string, axis: number, before: number, weights: readonly number[][]): string {
+/** How many times in a row each input stands along every axis, when it is a whole number everywhere and pools can sum it. */
+function repeatsOf(
+  c: GradientContext,
+  axes: readonly number[],
+  scales: readonly number[] | undefined,
+): number[] | undefined {
+  const [x, y] = [c.input(0), c.output()];
+  const rank = c.rank(x);
+  // The CPU has no AveragePool of float64.
+  if (stringOf(c.node, "mode", "nearest") !== "nearest" || c.elemType(x) === DataType.DOUBLE || rank < 3 || rank > 5) {
+    return undefined;
+  }
+  const repeats = c.shape(x).map((before, axis) => {
+    const i = axes.indexOf(axis);
+    if (i < 0) return 1;
+    if (scales) return scales[i] as number;
+    const after = c.shape(y)[axis];
+    if (before === after && before !== null) return 1;
+    return typeof before === "number" && typeof after === "number" ? after / before : 0;
+  });
+  const isWhole = repeats.every((count) => count >= 1 && Number.isInteger(count));
+  const mapping = stringOf(c.node, "coordinate_transformation_mode", "half_pixel");
+  const rounding = stringOf(c.node, "nearest_mode", "round_prefer_floor");
+  const largest = Math.max(...repeats);
+  // Copy i of k lies i/k past its source, or (i + 1/2)/k − 1/2 from it, which is less than a half.
+  const isAsymmetric = mapping === "asymmetric";
+  const staysInBlock = isAsymmetric
+    ? rounding === "floor" || (rounding === "round_prefer_floor" && largest <= 2)
+    : mapping.includes("half_pixel") && rounding.startsWith("round");
+  return isWhole && staysInBlock && repeats[0] === 1 && repeats[1] === 1 ? repeats : undefined;
+}
+
+function sumOfCopies(c: GradientContext, repeats: readonly number[]): string {
+  const count = repeats.reduce((product, repeat) => product * repeat, 1);
+  if (count === 1) return c.cotangent();
+  const kernel = repeats.slice(2);
+  const mean = c.b.op("AveragePool", [c.cotangent()], { kernel_shape: kernel, strides: kernel });
+  return c.b.mul(mean, c.scalar(count, c.input(0)));
+}
+
+function refuse(c: GradientContext, attribute: string, fallback: string, ...values: string[]): void {
+  const value = stringOf(c.node, attribute, fallback);
+  if (values.includes(value)) throw c.error(`has ${attribute} '${value}', which has no gradient`);
+}
+
+/** [before, after]: row `i` is what becomes of a one at position `i`. */
+function unitVectorsResized(c: GradientContext, before: number, after: number, scale: number | undefined): string {
   const { b } = c;
   const type = c.elemType(c.input(0));
+  const units = b.reshape(identityMatrix(c, before, type), [1, 1, before, before]);
+  const size = scale === undefined ? ["", b.i64([1, 1, before, after])] : [b.f32([1, 1, 1, scale])];
+  const [resized] = b.node("Resize", [units, "", ...size], {});
+  const kept = c.node.attribute.filter(({ name }) => name !== "axes");
+  b.graph.node.at(-1)?.attribute.push(...kept);
+  return b.reshape(resized as string, [before, after]);
+}
+
+/** Multiplies [..., after, ...] by the transpose of `matrix`, [before, after], along `axis`. */
+function alongAxis(c: GradientContext, dy: string, axis: number, matrix: string): string {
+  const { b } = c;
   const rank = c.rank(c.input(0));
-  const rows = b.constant(type, weights.flat(), [weights.length, before]);
-  if (axis === rank - 1) return b.matMul(dy, rows);
-  if (axis === rank - 2) return b.matMul(b.transpose(rows, [1, 0]), dy);
-  const last = [...Array(rank).keys()].filter((other) => other !== axis);
-  const turned = b.matMul(b.transpose(dy, [...last, axis]), rows);
-  const order = [...last, axis];
+  if (axis === rank - 2) return b.matMul(matrix, dy);
+  const columns = b.transpose(matrix, [1, 0]);
+  if (axis === rank - 1) return b.matMul(dy, columns);
+  const order = [...[...Array(rank).keys()].filter((other) => other !== axis), axis];
+  const turned = b.matMul(b.transpose(dy, order), columns);
   return b.transpose(
     turned,
     order.map((_, position) => order.indexOf(position)),
   );
-}
-
-/** Which inputs make each output along one axis, and with what weight. */
-function resizeWeights(c: GradientContext, before: number, after: number, scale: number): number[][] {
-  const mode = stringOf(c.node, "mode", "nearest");
-  return Array.from({ length: after }, (_, position) => {
-    const row = Array(before).fill(0) as number[];
-    const at = sourceCoordinate(c, position, before, after, scale);
-    const clamp = (index: number) => Math.min(Math.max(index, 0), before - 1);
-    if (mode === "nearest") row[clamp(nearest(c, at))] = 1;
-    else if (mode === "linear") {
-      const inside = Math.min(Math.max(at, 0), before - 1);
-      const low = Math.floor(inside);
-      const fraction = inside - low;
-      row[low] = 1 - fraction;
-      if (fraction > 0) row[low + 1] = fraction;
-    } else if (mode === "cubic") {
-      for (const [index, weight] of cubic(c, at, before)) row[clamp(index)] = (row[clamp(index)] as number) + weight;
-    } else throw c.error(`has the unknown mode '${mode}'`);
-    return row;
-  });
-}
-
-/**
- * Where output `position` lies in the input (Resize, "coordinate_transformation_mode"), in float32 step by step as the
- * runtime computes it: `nearest` turns on its last bit.
- */
-function sourceCoordinate(c: GradientContext, position: number, before: number, after: number, scale: number): number {
-  const f = Math.fround;
-  const halfPixel = () => f(f((position + 0.5) / f(scale)) - 0.5);
-  const transformation = stringOf(c.node, "coordinate_transformation_mode", "half_pixel");
-  switch (transformation) {
-    case "half_pixel":
-      return halfPixel();
-    case "half_pixel_symmetric": {
-      const adjustment = f(after / f(f(scale) * before));
-      const offset = f((before / 2) * f(1 - adjustment));
-      return f(f(offset + f((position + 0.5) / f(scale))) - 0.5);
-    }
-    case "pytorch_half_pixel":
-      return after > 1 ? halfPixel() : 0;
-    case "align_corners":
-      return after > 1 ? f((position * (before - 1)) / (after - 1)) : 0;
-    case "asymmetric":
-      return f(position / f(scale));
-    default:
-      throw c.error(`has the coordinate transformation '${transformation}', which has no gradient`);
-  }
-}
-
-function nearest(c: GradientContext, x: number): number {
-  switch (stringOf(c.node, "nearest_mode", "round_prefer_floor")) {
-    case "floor":
-      return Math.floor(x);
-    case "ceil":
-      return Math.ceil(x);
-    case "round_prefer_ceil":
-      return Math.floor(x + 0.5);
-    default:
-      return Math.ceil(x - 0.5);
-  }
-}
-
-/** Keys' cubic convolution: four neighbours and their weights, those outside repeating the edge or left out. */
-function cubic(c: GradientContext, at: number, before: number): [number, number][] {
-  const a = floatOf(c.node, "cubic_coeff_a", -0.75);
-  const low = Math.floor(at);
-  const t = at - low;
-  const near = (d: number) => ((a + 2) * d - (a + 3)) * d * d + 1;
-  const far = (d: number) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
-  const weights: [number, number][] = [
-    [low - 1, far(1 + t)],
-    [low, near(t)],
-    [low + 1, near(1 - t)],
-    [low + 2, far(2 - t)],
-  ];
-  if (intOf(c.node, "exclude_outside", 0) === 0) return weights;
-  const inside = weights.filter(([index]) => index >= 0 && index < before);
-  const total = inside.reduce((sum, [, weight]) => sum + weight, 0);
-  return inside.map(([index, weight]) => [index, weight / total]);
 }
