@@ -13,6 +13,8 @@ export interface ArtifactFiles {
   readonly optimizer?: string;
   /** `checkpoint`: a file, or the folder that ONNX Runtime 1.15 and earlier wrote. */
   readonly checkpoint?: string;
+  /** Instead of all of these: a model with ONNX's own training_info. */
+  readonly model?: string;
 }
 
 const MODEL = /^(.*?)(training|eval|optimizer)_model\.onnx$/;

@@ -6,12 +6,14 @@ import type { ModelProto } from "../onnx/proto.js";
 /** Numbers as ONNX Runtime's optimizer nodes hold them (orttraining/core/graph/training_op_defs.cc). */
 export type ArtifactOptimizer = AdamWModel | SgdModel;
 
-interface Clipping {
+interface Common {
+  /** R, where the file says it; training artifacts take it as an input. */
+  readonly learningRate?: number;
   /** `InplaceClipGradNorm`: gradients are scaled down to this norm over all of them. */
   readonly maxGradientNorm?: number;
 }
 
-export interface AdamWModel extends Clipping {
+export interface AdamWModel extends Common {
   readonly name: "adamw";
   readonly beta1: number;
   readonly beta2: number;
@@ -22,8 +24,12 @@ export interface AdamWModel extends Clipping {
   readonly biasCorrection: boolean;
 }
 
-export interface SgdModel extends Clipping {
+export interface SgdModel extends Common {
   readonly name: "sgd";
+  readonly momentum?: number;
+  readonly dampening?: number;
+  readonly nesterov?: boolean;
+  readonly weightDecay?: number;
 }
 
 /**
@@ -31,7 +37,7 @@ export interface SgdModel extends Clipping {
  * @throws FishyError when it holds no optimizer that ONNX Runtime's artifacts have.
  */
 export function readOptimizerModel(model: ModelProto, path = "the optimizer model"): ArtifactOptimizer {
-  let clipping: Clipping = {};
+  let clipping: Common = {};
   let optimizer: ArtifactOptimizer | undefined;
   for (const node of model.graph.node) {
     switch (node.opType) {

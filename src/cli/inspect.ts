@@ -67,7 +67,7 @@ function formatArtifacts({ files, checkpoint, optimizer, outputs, notes }: Loade
     )
     .join("; ");
   return [
-    "Training artifacts of ONNX Runtime",
+    files.model ? "A model with training_info" : "Training artifacts of ONNX Runtime",
     formatTable(
       ["", "file"],
       Object.entries(files).map(([kind, file]) => [kind, file]),

@@ -1,9 +1,14 @@
 /** `fishy rewrite MODEL -o OUT.onnx`: writes the training program. */
-import { Command } from "commander";
-import { saveModel } from "../onnx/model-file.js";
+import { Command, Option } from "commander";
+import type { LoadedArtifacts } from "../artifacts/load.js";
+import { inferenceOutputs } from "../artifacts/provenance.js";
+import { type AlgorithmName, withTrainingInfo } from "../artifacts/training-info.js";
+import { float } from "../onnx/attributes.js";
+import { withFields } from "../onnx/codec.js";
+import { type OnnxModel, saveModel } from "../onnx/model-file.js";
 import { compareOperators } from "../onnx/opcount.js";
 import type { Manifest } from "../rewrite/manifest.js";
-import { rewrite } from "../rewrite/rewrite.js";
+import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
@@ -11,6 +16,7 @@ import { formatTable } from "./table.js";
 
 interface RewriteFlags extends ModelFlags, SourceFlags {
   output: string;
+  trainingInfo?: AlgorithmName | true;
   json?: boolean;
 }
 
@@ -19,10 +25,21 @@ export function rewriteCommand(): Command {
     .description("add the loss, the gradients, local sampling and the sampled backward pass to a model")
     .argument("[model]", "an ONNX model, or a folder of ONNX Runtime's training artifacts")
     .requiredOption("-o, --output <file>", "where to write the training program")
+    .addOption(
+      new Option(
+        "--training-info [algorithm]",
+        "write ONNX's own form of a training step instead: a Gradient and an optimizer in training_info; default adam",
+      ).choices(["adam", "adagrad", "momentum"]),
+    )
     .option("--json", "print the manifest and operator counts as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: RewriteFlags) => {
     const source = await openSource(path, sourceOptionsOf(flags));
     const options = rewriteOptionsOf(flags);
+    if (flags.trainingInfo) {
+      await writeTrainingInfo(source, options, flags.trainingInfo === true ? "adam" : flags.trainingInfo, flags.output);
+      process.stdout.write(`Wrote ${flags.output}\n`);
+      return;
+    }
     const program = await rewrite(
       source.proto,
       isLoadedArtifacts(source) ? artifactRewriteOptions(source, options) : options,
@@ -47,6 +64,38 @@ export function rewriteCommand(): Command {
       ].join("\n\n")}\n`,
     );
   });
+}
+
+const LEARNING_RATES = { adam: 1e-3, adagrad: 1e-2, momentum: 1e-2 } as const;
+/** Attributes as PyTorch's optimizers of these names have them by default, with a momentum of 0.9. */
+const ATTRIBUTES = {
+  adam: { alpha: float(0.9), beta: float(0.999), epsilon: float(1e-8), norm_coefficient: float(0) },
+  adagrad: { epsilon: float(1e-10), norm_coefficient: float(0), decay_factor: float(0) },
+  momentum: { alpha: float(0.9), beta: float(1), mode: "standard", norm_coefficient: float(0) },
+} as const;
+
+async function writeTrainingInfo(
+  source: OnnxModel | LoadedArtifacts,
+  options: RewriteOptions,
+  algorithm: AlgorithmName,
+  path: string,
+): Promise<void> {
+  const artifacts = isLoadedArtifacts(source) ? source : undefined;
+  const { model, manifest } = await rewrite(source.proto, {
+    ...(artifacts ? artifactRewriteOptions(artifacts, options) : options),
+    sections: { kind: "none" },
+  });
+  const inGraph = manifest.loss.name === "in-graph" ? (artifacts?.loss ?? options.output) : undefined;
+  const own = manifest.outputs.filter((name) => name !== inGraph);
+  const lossOnly = withFields(model.graph, { output: [{ name: manifest.lossOutput }] });
+  // A model whose only output is its loss returns what the loss is taken of.
+  const outputs = artifacts?.outputs ?? (own.length > 0 ? own : inferenceOutputs(model, lossOnly, manifest.lossOutput));
+  const proto = withTrainingInfo(
+    withFields(model, { metadataProps: [] }),
+    { loss: manifest.lossOutput, trainable: manifest.parameters.map(({ name }) => name), outputs },
+    { algorithm, learningRate: LEARNING_RATES[algorithm], attributes: ATTRIBUTES[algorithm] },
+  );
+  await saveModel({ proto, directory: source.directory }, path);
 }
 
 function formatSections({ sections, boundaries, parameters }: Manifest): string {

@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { extname } from "node:path";
 import { type ArtifactFiles, findArtifacts, isArtifacts } from "../artifacts/artifact-files.js";
 import { type ArtifactOptions, type LoadedArtifacts, loadArtifacts } from "../artifacts/load.js";
+import { withProvenance } from "../artifacts/provenance.js";
+import { readTrainingInfo } from "../artifacts/training-info.js";
 import { decodeNpy } from "../data/npy.js";
 import { decodeSafetensors, type NamedTensor } from "../data/safetensors.js";
 import { FishyError, messageOf, UsageError } from "../errors.js";
@@ -37,13 +39,31 @@ export async function openSource(
         `${path} is no folder of training artifacts, which alone have files and parameters of their own.`,
       );
     }
-    return loadModel(path);
+    const model = await loadModel(path);
+    return model.proto.trainingInfo.length > 0 ? withTrainingStep(model) : model;
   }
   if (path === undefined && !named) throw new UsageError("No model is given.");
   const values = parameters === undefined ? {} : await readParameters(parameters);
   if (path === undefined) return loadArtifacts(files as ArtifactFiles, values);
   if (!named) return loadArtifacts(path, values);
   return loadArtifacts({ ...(await findArtifacts(path)), ...files }, values);
+}
+
+/** A model with ONNX's own training_info, as artifacts are. */
+function withTrainingStep({ proto, path, directory }: OnnxModel): LoadedArtifacts {
+  const { proto: forward, loss, trainable, outputs, optimizer, notes } = readTrainingInfo(proto);
+  const provenance = { loss, outputs, trainable, frozen: [], steps: 0 };
+  return {
+    proto: withProvenance(forward, provenance),
+    directory,
+    loss,
+    outputs,
+    trainable,
+    frozen: [],
+    ...(optimizer && { optimizer }),
+    files: { model: path },
+    notes,
+  };
 }
 
 export function isLoadedArtifacts(model: object): model is LoadedArtifacts {
@@ -69,8 +89,11 @@ export function artifactOptimizer(artifacts: LoadedArtifacts): OptimizerOptions 
   if (!optimizer) return undefined;
   const clipping = optimizer.maxGradientNorm === undefined ? {} : { maxGradientNorm: optimizer.maxGradientNorm };
   // ONNX Runtime's own default.
-  const learningRate = checkpoint?.optimizerGroups[0]?.learningRate || 1e-3;
-  if (optimizer.name === "sgd") return { name: "sgd", learningRate, ...clipping } as OptimizerOptions;
+  const learningRate = optimizer.learningRate ?? (checkpoint?.optimizerGroups[0]?.learningRate || 1e-3);
+  if (optimizer.name === "sgd") {
+    const { maxGradientNorm: _norm, ...own } = optimizer;
+    return { ...own, learningRate, ...clipping } as OptimizerOptions;
+  }
   if (!optimizer.biasCorrection) {
     throw new FishyError(
       "The artifacts' AdamW does without bias correction (correct_bias 0), which fishy's Adam does not offer. Choose an optimizer with --optimizer.",

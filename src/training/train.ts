@@ -187,7 +187,7 @@ async function openProgram(model: TrainOptions["model"], options: RewriteOptions
     const { files, checkpoint } = source;
     const program = await rewrite(source.proto, artifactRewriteOptions(source, options));
     const moments = checkpoint && (await momentsOf(checkpoint));
-    const path = files.eval ?? files.training;
+    const path = files.eval ?? files.training ?? files.model;
     return {
       program: { ...program, directory },
       source,
