@@ -3,7 +3,7 @@ import { float, floatOf, intOf, intsOf } from "../../onnx/attributes.js";
 import { DataType } from "../../onnx/proto.js";
 import { reduceToShape } from "../broadcast.js";
 import { type GradientContext, type GradientRule, once } from "../rule.js";
-import { reshapeLike, shapeOf } from "../shapes.js";
+import { elementsPer, reshapeLike, shapeOf } from "../shapes.js";
 import { sign, unary } from "./elementary.js";
 
 /** A normalised value x̂ = (x − mean)/σ and 1/σ, which broadcasts against it. */
@@ -86,22 +86,30 @@ function rootMeanSquare(opType: string): GradientRule {
 export const rmsNormalization = rootMeanSquare("RMSNormalization");
 export const simplifiedLayerNormalization = rootMeanSquare("SimplifiedLayerNormalization");
 
+/**
+ * With the two sums of an instance, Σdy and Σ(dy ⊙ x̂), that the gradients of scale and bias need as well. By primitives:
+ * ONNX Runtime's LayerNormalization takes the variance as E[x²] − E[x]², which an image far from zero does not survive.
+ */
 export const instanceNormalization: GradientRule = {
   opType: "InstanceNormalization",
   gradient: (c) => {
     const { b } = c;
     const x = c.input(0);
-    const rank = c.rank(x);
-    const spatial = [...Array(rank).keys()].slice(2);
-    const xHat = once(() => normalised(c, x, spatial, floatOf(c.node, "epsilon", 1e-5)));
-    const others = [0, ...spatial];
+    const rows = (value: string) => b.reshape(value, [0, 0, -1]);
+    const xHat = once(() => normalised(c, rows(x), [2], floatOf(c.node, "epsilon", 1e-5)));
+    const dy = once(() => rows(c.cotangent()));
+    const sum = once(() => b.reduceSum(dy(), [2], true));
+    const along = once(() => b.reduceSum(b.mul(dy(), xHat().value), [2], true));
     return {
       0: () => {
-        const scale = b.reshape(c.input(1), [-1, ...spatial.map(() => 1)]);
-        return throughNormalisation(c, b.mul(c.cotangent(), scale), xHat(), spatial);
+        const spatial = [...Array(c.rank(x)).keys()].slice(2);
+        const count = elementsPer(c, x, sum(), spatial);
+        const centred = b.sub(dy(), b.div(sum(), count));
+        const projected = b.sub(centred, b.mul(xHat().value, b.div(along(), count)));
+        return reshapeLike(c, b.mul(projected, b.mul(xHat().inverse, b.unsqueeze(c.input(1), [1]))), x);
       },
-      1: () => b.reduceSum(b.mul(c.cotangent(), xHat().value), others, false),
-      2: () => b.reduceSum(c.cotangent(), others, false),
+      1: () => b.reduceSum(along(), [0, 2], false),
+      2: () => b.reduceSum(sum(), [0, 2], false),
     };
   },
 };
