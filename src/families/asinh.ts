@@ -1,5 +1,6 @@
 /** The family of asinh on the real line: F* = cosh y − 1. */
 import { fenchelYoung } from "./density.js";
+import { asinhDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
 
@@ -14,6 +15,7 @@ export function asinh(): Family {
         (a) => a * Math.asinh(a) - Math.sqrt(1 + a * a) + 1,
       ),
     },
+    divergence: asinhDivergence,
     layout: { scale: 4, spread: "root", base: "activation" },
     activation: (b, a) => b.op("Asinh", [a]),
   });

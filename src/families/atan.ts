@@ -1,5 +1,6 @@
 /** The family of atan on [−π/2, π/2]: F* = −log cos y. */
 import { fenchelYoung } from "./density.js";
+import { atanDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
 
@@ -14,6 +15,7 @@ export function atan(): Family {
         (a) => a * Math.atan(a) - Math.log1p(a * a) / 2,
       ),
     },
+    divergence: atanDivergence,
     layout: { scale: 2, spread: "both", base: "linear" },
     activation: (b, a) => b.op("Atan", [a]),
   });

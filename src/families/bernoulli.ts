@@ -50,6 +50,16 @@ function twoPoints(name: string, low: number, high: number): Family {
         const mean = input.activation ?? b.add(b.mul(p, b.f32(gap)), b.f32(low));
         return { mean, variance: b.mul(spread, b.f32(gap ** 2)) };
       }),
+    logDensity: (b, { y, a }) =>
+      b.scope(name, () => {
+        // −softplus(∓gap·a) = min(±gap·a, 0) − log(1 + exp(−|gap·a|)).
+        const t = b.mul(a, b.f32(gap));
+        const isHigh = b.equal(y, b.f32(high));
+        const signed = b.where(isHigh, t, b.neg(t));
+        const log = b.sub(b.min(signed, b.f32(0)), b.log(b.add(b.exp(b.neg(b.abs(t))), b.f32(1))));
+        const impossible = b.where(b.equal(y, b.f32(low)), log, b.f32(Number.NEGATIVE_INFINITY));
+        return b.where(isHigh, log, impossible);
+      }),
     scalar: {
       support: [low, high],
       points: [low, high],

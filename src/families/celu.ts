@@ -1,4 +1,6 @@
 /** The family of Celu on [−α, ∞). */
+
+import { exponentialLinearDivergence } from "./divergences.js";
 import { exponentialLinear } from "./exponential-linear.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
@@ -9,6 +11,7 @@ export function celu(alpha = 1): Family {
     name: "celu",
     parameters: { alpha },
     density: exponentialLinear({ gain: 1, depth: alpha, width: alpha }),
+    divergence: exponentialLinearDivergence(1, alpha, alpha),
     layout: { scale: Math.max(3, 2.5 * alpha), spread: "below", base: "activation" },
     // Primitives: CUDA and WebGPU have no Celu.
     activation: (b, a) => {

@@ -2,6 +2,7 @@
 import { FishyError } from "../errors.js";
 import type { GraphBuilder } from "../onnx/builder.js";
 import { type ContinuousDensity, scalarFamily } from "./density.js";
+import { type EmitDivergence, truncatedDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { relu } from "./relu.js";
 import { tableFamily } from "./table-family.js";
@@ -30,7 +31,16 @@ export function clippedLinear(options: ClippedLinear): Family {
   if (high === Number.POSITIVE_INFINITY) return lowerEdge(options);
   if (low === Number.NEGATIVE_INFINITY) return upperEdge(options);
   if ((high - low) / Math.sqrt(slope) >= WIDE) return wideBox(options);
-  return tableFamily({ ...options, density: truncatedNormal(options), layout: boxLayout(options) });
+  return tableFamily({
+    ...options,
+    density: truncatedNormal(options),
+    divergence: divergenceOf(options),
+    layout: boxLayout(options),
+  });
+}
+
+function divergenceOf({ slope, offset, low, high }: ClippedLinear): EmitDivergence {
+  return truncatedDivergence(slope, offset, low, high);
 }
 
 function truncatedNormal({ slope, offset, low, high }: ClippedLinear): ContinuousDensity {
@@ -63,7 +73,7 @@ function lowerEdge(options: ClippedLinear): Family {
     spread: "below",
     base: "activation",
   } as const;
-  return tableFamily({ ...options, density: truncatedNormal(options), layout });
+  return tableFamily({ ...options, density: truncatedNormal(options), divergence: divergenceOf(options), layout });
 }
 
 /** −y has the family of the lower edge at −a. */
@@ -88,6 +98,7 @@ function upperEdge(options: ClippedLinear): Family {
       const { mean, variance } = mirrored.moments(b, { ...input, ...mirror(b, input) });
       return { mean: b.neg(mean), variance };
     },
+    logDensity: (b, { y, a, type }) => mirrored.logDensity(b, { y: b.neg(y), a: b.neg(a), type }),
     scalar: scalarFamily(truncatedNormal(options)),
   };
 }
@@ -118,6 +129,17 @@ function wideBox(options: ClippedLinear): Family {
         const { mean, variance } = edge.moments(b, { a: distance, type });
         const bias = b.mul(b.sub(mean, b.op("Relu", [distance])), inwards);
         return { mean: b.add(activation ?? options.activation(b, a), bias), variance: b.mul(variance, b.f32(slope)) };
+      }),
+    logDensity: (b, { y, a, type }) =>
+      b.scope(name, () => {
+        const { distance, inwards } = place(b, a);
+        // Where y lies from the edge that is nearer to a, in standard deviations.
+        const from = b.where(b.less(inwards, b.f32(0)), b.sub(b.f32(high), y), b.sub(y, b.f32(low)));
+        // Outside of the box is outside of the edge's support.
+        const isInside = b.equal(b.min(b.max(y, b.f32(low)), b.f32(high)), y);
+        const inside = b.where(isInside, from, b.f32(-1));
+        const log = edge.logDensity(b, { y: b.mul(inside, b.f32(1 / deviation)), a: distance, type });
+        return b.sub(log, b.f32(Math.log(deviation)));
       }),
     scalar: scalarFamily(truncatedNormal(options)),
   };

@@ -1,5 +1,6 @@
 /** The family of the error function on [−1, 1]: F* = (1 − exp(−erf⁻¹(y)²))/√π. */
 import { fenchelYoung } from "./density.js";
+import { erfDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { erfInverse, erf as erfOf } from "./special.js";
 import { tableFamily } from "./table-family.js";
@@ -17,6 +18,7 @@ export function erf(): Family {
         (a) => a * erfOf(a) + Math.expm1(-a * a) / ROOT_PI,
       ),
     },
+    divergence: erfDivergence,
     layout: { scale: 2, spread: "both", base: "linear" },
     activation: (b, a) => b.op("Erf", [a]),
   });

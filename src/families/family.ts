@@ -27,6 +27,14 @@ export interface SampleInput {
   readonly draw: Draw;
 }
 
+/** Where a density is wanted; `y` has the shape of `a`. */
+export interface DensityInput {
+  readonly y: string;
+  /** The pre-activation (float32). */
+  readonly a: string;
+  readonly type: ValueType;
+}
+
 export interface Moments {
   readonly mean: string;
   readonly variance: string;
@@ -42,6 +50,11 @@ export interface Family {
   residual(b: GraphBuilder, input: SampleInput): string;
   /** Emits E[y] and Var[y] per element; for softmax, the mean and the diagonal of the covariance. */
   moments(b: GraphBuilder, input: Pick<SampleInput, "a" | "type" | "activation">): Moments;
+  /**
+   * Emits log p(y | a), normalised, per element: −∞ outside the support. For softmax, of one-hot `y`: log p of the class
+   * that is 1, with the class axis of size 1.
+   */
+  logDensity(b: GraphBuilder, input: DensityInput): string;
   /** The same in plain TypeScript (float64), for tests and pictures; absent for vector-valued families. */
   readonly scalar?: ScalarFamily;
 }

@@ -25,6 +25,12 @@ export function gaussian(slope = 1, offset = 0): Family {
       const mean = known ?? (isIdentity ? a : b.add(b.mul(a, b.f32(slope)), b.f32(offset)));
       return { mean, variance: b.expand(b.constant(DataType.FLOAT, slope), b.shape(a)) };
     },
+    logDensity: (b, { y, a }) => {
+      const mean = isIdentity ? a : b.add(b.mul(a, b.f32(slope)), b.f32(offset));
+      const distance = b.sub(y, mean);
+      const exponent = b.mul(b.mul(distance, distance), b.f32(-1 / (2 * slope)));
+      return b.sub(exponent, b.f32(Math.log(2 * Math.PI * slope) / 2));
+    },
     scalar: {
       support: [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
       activation,

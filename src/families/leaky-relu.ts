@@ -1,6 +1,7 @@
 /** The family of LeakyRelu with a fixed slope: N(αa, α) below 0 and N(a, 1) above, in the proportions of 1.1 of the facts. */
 import { float } from "../onnx/attributes.js";
 import { fenchelYoung } from "./density.js";
+import { leakyDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
 
@@ -19,6 +20,7 @@ export function leakyRelu(alpha = 0.01): Family {
         (a) => (a * activation(a)) / 2,
       ),
     },
+    divergence: leakyDivergence(alpha),
     layout: {
       scale: Math.min(Math.max(0.5 / Math.sqrt(alpha), 2), 4),
       spread: "none",

@@ -4,6 +4,7 @@
  */
 import { FishyError } from "../errors.js";
 import type { GraphBuilder } from "../onnx/builder.js";
+import { twoSlopeDivergence } from "./divergences.js";
 import type { Family, SampleInput } from "./family.js";
 import { leakyRelu } from "./leaky-relu.js";
 import { emitLog } from "./log.js";
@@ -65,6 +66,7 @@ export function prelu(slope: string | number): Family {
         const pieces = start(b, a);
         return { mean: b.add(pieces.activation(), pieces.bias()), variance: pieces.variance() };
       }),
+    logDensity: (b, { y, a }) => b.scope("prelu", () => start(b, a).logDensity(y)),
     ...(scalar && { scalar }),
   };
 }
@@ -160,6 +162,12 @@ class TwoPieces {
     const corrected = b.sub(s, b.div(s, fit));
     const twice = b.add(corrected, corrected);
     return b.div(twice, b.add(t, b.sqrt(b.add(square, twice))));
+  }
+
+  /** Z = e^(−F)·(w₊ + w₋) is what the weights sum to. */
+  logDensity(y: string): string {
+    const { b } = this;
+    return b.neg(b.add(twoSlopeDivergence(b, y, this.a, this.slope), b.log(this.weightSum)));
   }
 
   /** E[y] − f(a) = (1 − s)·(p(0) − |a|·P(the piece across 0)), in which 1 − xR(x) = R(x)·g(x). */

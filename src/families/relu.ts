@@ -1,5 +1,6 @@
 /** The family of Relu: N(a, 1) truncated to [0, ∞), the limit of leaky Relu for a slope of 0. */
 import { fenchelYoung } from "./density.js";
+import { truncatedDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
 
@@ -14,6 +15,7 @@ export function relu(): Family {
         (a) => Math.max(a, 0) ** 2 / 2,
       ),
     },
+    divergence: truncatedDivergence(1, 0, 0, Number.POSITIVE_INFINITY),
     layout: { scale: 2, spread: "below", base: "activation" },
     activation: (b, a) => b.op("Relu", [a]),
   });

@@ -1,6 +1,7 @@
 /** The family of Shrink: f(a) = a ∓ bias beyond ±lambd and 0 between, non-decreasing when bias ≤ lambd. */
 import { float } from "../onnx/attributes.js";
 import { fenchelYoung } from "./density.js";
+import { shrinkDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
 
@@ -25,6 +26,7 @@ export function shrink(lambd = 0.5, bias = 0): Family {
         return a * y - conjugate(y);
       }),
     },
+    divergence: shrinkDivergence(lambd, bias),
     layout: { scale: 2, spread: "none", base: "identity" },
     activation: (b, a) => b.op("Shrink", [a], { lambd: float(lambd), bias: float(bias) }),
   });

@@ -30,6 +30,12 @@ export function softmax({ axis = -1, log = false }: SoftmaxOptions = {}): Family
         const p = probabilities(b, input);
         return { mean: p, variance: b.mul(p, b.sub(b.f32(1), p)) };
       }),
+    logDensity: (b, { y, a }) =>
+      b.scope("softmax", () => {
+        const shifted = b.sub(a, b.reduce("ReduceMax", a, [axis], true));
+        const picked = b.reduceSum(b.mul(y, shifted), [axis], true);
+        return b.sub(picked, b.log(b.reduceSum(b.exp(shifted), [axis], true)));
+      }),
   };
 }
 

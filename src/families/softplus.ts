@@ -1,5 +1,6 @@
 /** The family of softplus on [0, ∞): F* = y²/2 + Li₂(e⁻ʸ) − π²/6. */
 import { fenchelYoung } from "./density.js";
+import { softplusDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { dilogarithm, softplus as softplusOf } from "./special.js";
 import { tableFamily } from "./table-family.js";
@@ -20,6 +21,7 @@ export function softplus(): Family {
         },
       ),
     },
+    divergence: softplusDivergence,
     layout: { scale: 3, spread: "below", base: "activation" },
     activation: (b, a) => b.op("Softplus", [a]),
   });

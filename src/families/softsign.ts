@@ -1,5 +1,6 @@
 /** The family of softsign on [−1, 1]: F* = −|y| − log(1 − |y|). */
 import { fenchelYoung } from "./density.js";
+import { softsignDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
 
@@ -15,6 +16,7 @@ export function softsign(): Family {
         (a) => Math.abs(a) - Math.log1p(Math.abs(a)),
       ),
     },
+    divergence: softsignDivergence,
     layout: { scale: 2, spread: "both", base: "linear" },
     // Primitives: WebGPU has no Softsign.
     activation: (b, a) => b.div(a, b.add(b.abs(a), b.f32(1))),

@@ -2,7 +2,8 @@
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
 import { type ContinuousDensity, scalarFamily } from "./density.js";
-import type { Family, SampleInput } from "./family.js";
+import type { EmitDivergence } from "./divergences.js";
+import type { DensityInput, Family, SampleInput } from "./family.js";
 import { coin } from "./random.js";
 import { flatten, unflatten } from "./shapes.js";
 import { sharedValue } from "./shared-values.js";
@@ -11,6 +12,7 @@ import {
   CELLS,
   centredNodes,
   momentTable,
+  normaliserTable,
   type QuantileNodes,
   quantileNodes,
   supportBox,
@@ -22,6 +24,8 @@ export interface TableFamilyOptions {
   readonly parameters?: Readonly<Record<string, number>>;
   readonly density: ContinuousDensity;
   readonly layout: TableLayout;
+  /** Emits D(y, a). */
+  readonly divergence: EmitDivergence;
   /** Emits f(a), for a caller who has no ŷ yet. */
   activation(b: GraphBuilder, a: string): string;
 }
@@ -43,6 +47,7 @@ export function tableFamily(options: TableFamilyOptions): Family {
         input.draw === "exact" ? emitter.exactResidual(b, input) : emitter.twoPointResidual(b, input),
       ),
     moments: (b, input) => b.scope(options.name, () => emitter.moments(b, input)),
+    logDensity: (b, input) => b.scope(options.name, () => emitter.logDensity(b, input)),
     scalar: scalarFamily(options.density),
   };
 }
@@ -101,6 +106,21 @@ class TableEmitter {
       mean: b.add(this.base(b, input, position.k), unflatten(b, bias, shape)),
       variance: unflatten(b, variance, shape),
     };
+  }
+
+  /** −D(y, a) − log Z(a), with log(Z/spread) looked up. */
+  logDensity(b: GraphBuilder, { y, a }: DensityInput): string {
+    const { layout, density, divergence } = this.options;
+    const columns = 2 * this.nodes().columns;
+    const position = this.position(b, a);
+    const column = cellOf(b, position.k, columns);
+    const index = toIndex(b, column.floor);
+    const table = this.initializers(b, "normaliser", () => ({ ...normaliserTable(density, layout, columns) }));
+    const look = (name: string) => b.op("GatherElements", [table[name] as string, index], { axis: 0 });
+    const ratio = b.add(look("value"), b.mul(look("step"), column.fraction));
+    const logZ = position.spread === undefined ? ratio : b.add(ratio, b.log(position.spread));
+    const inside = withinSupport(b, y, density.support, (nearest) => divergence(b, nearest, a));
+    return b.sub(inside, unflatten(b, logZ, b.shape(a)));
   }
 
   /** E[y] − base and Var[y], flat. */
@@ -191,6 +211,21 @@ class TableEmitter {
       );
     });
   }
+}
+
+/** −D where y lies in the support, −∞ outside. */
+export function withinSupport(
+  b: GraphBuilder,
+  y: string,
+  [low, high]: readonly [number, number],
+  divergence: (y: string) => string,
+): string {
+  const [hasLow, hasHigh] = [Number.isFinite(low), Number.isFinite(high)];
+  let nearest = hasLow ? b.max(y, b.f32(low)) : y;
+  if (hasHigh) nearest = b.min(nearest, b.f32(high));
+  const log = b.neg(divergence(nearest));
+  if (nearest === y) return log;
+  return b.where(b.equal(nearest, y), log, b.f32(Number.NEGATIVE_INFINITY));
 }
 
 /** Which of `count` cells over [−1, 1] holds x, as a float, and where in it. */

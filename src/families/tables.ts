@@ -249,6 +249,27 @@ export function bilinear(nodes: Float64Array): BilinearTable {
   return table;
 }
 
+/** Linear coefficients in k of log(Z/spread), Z = ∫ exp(−D) dy, which stays of order 1; each of `columns` cells. */
+export interface NormaliserTable {
+  readonly value: Float32Array<ArrayBuffer>;
+  readonly step: Float32Array<ArrayBuffer>;
+}
+
+export function normaliserTable(density: ContinuousDensity, layout: TableLayout, columns: number): NormaliserTable {
+  const table = { value: new Float32Array(columns), step: new Float32Array(columns) };
+  let last: number | undefined;
+  for (const [i, k] of nodePositions(columns).entries()) {
+    const { a, spread } = columnAt(density, layout, k);
+    const next = integrate(density, a).logZ - Math.log(spread);
+    if (last !== undefined) {
+      table.value[i - 1] = last;
+      table.step[i - 1] = next - last;
+    }
+    last = next;
+  }
+  return table;
+}
+
 /** Linear coefficients in k of (E[y] − base)/spread and of Var[y]/spread²; each of `columns` cells. */
 export interface MomentTable {
   readonly mean: Float32Array<ArrayBuffer>;

@@ -1,6 +1,7 @@
 /** The family of ThresholdedRelu on [0, ∞). f jumps at α, so F* has the slope α on [0, α]: an exponential piece, then a Gaussian one. */
 import { float } from "../onnx/attributes.js";
 import { fenchelYoung } from "./density.js";
+import { thresholdedDivergence } from "./divergences.js";
 import type { Family } from "./family.js";
 import { tableFamily } from "./table-family.js";
 
@@ -18,6 +19,7 @@ export function thresholdedRelu(alpha = 1): Family {
         (a) => (a > alpha ? (a * a - alpha * alpha) / 2 : 0),
       ),
     },
+    divergence: thresholdedDivergence(alpha),
     layout: { scale: 2, shift: alpha, spread: "below", base: "rectified" },
     activation: (b, a) => b.op("ThresholdedRelu", [a], { alpha: float(alpha) }),
   });
