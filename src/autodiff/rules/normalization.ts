@@ -2,33 +2,16 @@
 import { float, floatOf, intOf, intsOf } from "../../onnx/attributes.js";
 import { DataType } from "../../onnx/proto.js";
 import { reduceToShape } from "../broadcast.js";
-import { type GradientContext, type GradientRule, once } from "../rule.js";
+import { type GradientRule, once } from "../rule.js";
 import { elementsPer, reshapeLike, shapeOf } from "../shapes.js";
 import { sign, unary } from "./elementary.js";
-
-/** A normalised value x̂ = (x − mean)/σ and 1/σ, which broadcasts against it. */
-interface Normalised {
-  readonly value: string;
-  readonly inverse: string;
-}
-
-/** dx = (g − mean(g) − x̂·mean(g ⊙ x̂))/σ, the means over the normalised axes, for the cotangent g of x̂. */
-function throughNormalisation(c: GradientContext, g: string, x: Normalised, axes: readonly number[]): string {
-  const { b } = c;
-  const mean = (value: string) => b.reduce("ReduceMean", value, axes, true);
-  const along = b.mul(x.value, mean(b.mul(g, x.value)));
-  return b.mul(b.sub(b.sub(g, mean(g)), along), x.inverse);
-}
-
-/** Normalises with primitives. */
-function normalised(c: GradientContext, x: string, axes: readonly number[], epsilon: number): Normalised {
-  const { b } = c;
-  const type = c.elemType(c.input(0));
-  const centred = b.sub(x, b.reduce("ReduceMean", x, axes, true));
-  const variance = b.reduce("ReduceMean", b.mul(centred, centred), axes, true);
-  const inverse = b.op("Reciprocal", [b.sqrt(b.add(variance, b.constant(type, epsilon)))]);
-  return { value: b.mul(centred, inverse), inverse };
-}
+import {
+  type Normalised,
+  normalised,
+  rootMeanSquareNormalised,
+  throughNormalisation,
+  throughRootMeanSquare,
+} from "./normalised.js";
 
 export const layerNormalization: GradientRule = {
   opType: "LayerNormalization",
@@ -65,19 +48,12 @@ function rootMeanSquare(opType: string): GradientRule {
     gradient: (c) => {
       const { b } = c;
       const [x, scale] = [c.input(0), c.input(1)];
+      if (c.cotangents[1]) throw c.error("has a loss that depends on its deviation output");
       const axes = [...Array(c.rank(x)).keys()].slice(c.axis(intOf(c.node, "axis", -1), x));
-      const mean = (value: string) => b.reduce("ReduceMean", value, axes, true);
-      const inverse = once(() => {
-        const epsilon = c.scalar(floatOf(c.node, "epsilon", 1e-5), x);
-        return b.op("Reciprocal", [b.sqrt(b.add(mean(b.mul(x, x)), epsilon))]);
-      });
-      const xHat = once(() => b.mul(x, inverse()));
+      const xHat = once(() => rootMeanSquareNormalised(c, x, axes, floatOf(c.node, "epsilon", 1e-5)));
       return {
-        0: () => {
-          const g = b.mul(c.cotangent(), scale);
-          return b.mul(b.sub(g, b.mul(xHat(), mean(b.mul(g, xHat())))), inverse());
-        },
-        1: () => reduceToShape(c, b.mul(c.cotangent(), xHat()), scale, x),
+        0: () => throughRootMeanSquare(c, b.mul(c.cotangent(), scale), xHat(), axes),
+        1: () => reduceToShape(c, b.mul(c.cotangent(), xHat().value), scale, x),
       };
     },
   };

@@ -57,6 +57,7 @@ import {
 import { resize } from "./resize.js";
 import { scatter, scatterElements, scatterND } from "./scatter.js";
 import { clip, max, mean, min, sum, where } from "./selection.js";
+import { skipLayerNormalization, skipSimplifiedLayerNormalization } from "./skip-normalization.js";
 import { slice } from "./slice.js";
 import { logSoftmax, softmax } from "./softmax.js";
 import { acos, acosh, asin, asinh, atan, atanh, cos, cosh, sin, sinh, tan } from "./trigonometry.js";
@@ -87,7 +88,15 @@ export const RULES: readonly GradientRule[] = [
   ...[reduceSum, reduceMean, reduceMax, reduceMin, reduceProd, reduceL1, reduceL2],
   ...[reduceSumSquare, reduceLogSum, reduceLogSumExp, cumSum],
   // ONNX Runtime's own domain
-  ...[microsoftGelu, quickGelu, biasGelu, fastGelu, fusedMatMul],
+  ...[
+    microsoftGelu,
+    quickGelu,
+    biasGelu,
+    fastGelu,
+    fusedMatMul,
+    skipLayerNormalization,
+    skipSimplifiedLayerNormalization,
+  ],
   // Regularisation and losses
   ...[dropout, softmaxCrossEntropyLoss, negativeLogLikelihoodLoss],
 ];
