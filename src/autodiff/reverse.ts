@@ -9,6 +9,7 @@ import { DataType, type GraphProto, type NodeProto } from "../onnx/proto.js";
 import type { TypeMap } from "../onnx/types.js";
 import { GradientContext, type GradientRule } from "./rule.js";
 import { ruleFor } from "./rules/registry.js";
+import { isStop } from "./stop-gradient.js";
 
 export interface ReverseOptions {
   /** Receives the backward nodes; its graph contains the forward nodes. */
@@ -30,6 +31,8 @@ const DIFFERENTIABLE: ReadonlySet<DataType> = new Set<DataType>([
   DataType.FLOAT16,
   DataType.BFLOAT16,
 ]);
+
+const EIGHT_BITS: ReadonlySet<DataType | undefined> = new Set([DataType.INT8, DataType.UINT8]);
 
 /** Nodes that stand between a parameter and the loss and have no gradient. */
 export class MissingGradientError extends FishyError {
@@ -130,6 +133,11 @@ export function planReverse(
 
   // Forward: what depends on `wrt`. A cut value is reached, but carries the dependence no further.
   const dependent = new Set<string>(wrt);
+  // Quantised values are integers on the way between floats: passed straight through by a lowering, or in the way.
+  const quantised = new Set<string>();
+  const isQuantised = (node: NodeProto, output: string) =>
+    node.opType === "QuantizeLinear" ||
+    (EIGHT_BITS.has(types.get(output)?.elemType) && node.input.some((name) => quantised.has(name)));
   // What subgraphs capture counts as an input: a path through it must be seen, or refused.
   const dependentInputs = (node: NodeProto) => {
     const settings = ruleFor(node)?.settings;
@@ -137,8 +145,12 @@ export function planReverse(
     return [...inputs, ...capturedBy(node)].filter((name) => dependent.has(name) && !cut.has(name));
   };
   for (const node of order) {
-    if (dependentInputs(node).length === 0) continue;
-    for (const output of node.output) if (output && differentiable(output)) dependent.add(output);
+    if (isStop(node) || dependentInputs(node).length === 0) continue;
+    for (const output of node.output) {
+      if (!output) continue;
+      if (isQuantised(node, output)) quantised.add(output);
+      if (differentiable(output) || quantised.has(output)) dependent.add(output);
+    }
   }
   // Backward: of those, what reaches a seed.
   const active = new Set<string>();

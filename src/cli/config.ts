@@ -18,6 +18,7 @@ const modelConfig = z.strictObject({
   draw: z.enum(["exact", "two-point", "expected"]).optional(),
   freeze: z.array(z.string()).optional(),
   trainBatchNorm: z.boolean().optional(),
+  straightThrough: z.boolean().optional(),
   trainable: z.array(z.string()).optional(),
 });
 

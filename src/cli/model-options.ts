@@ -15,6 +15,7 @@ export interface ModelFlags {
   freeze?: string[];
   trainable?: string[];
   trainBatchNorm?: boolean;
+  straightThrough?: boolean;
 }
 
 export function addModelOptions(command: Command): Command {
@@ -40,6 +41,7 @@ export function addModelOptions(command: Command): Command {
       ]),
     )
     .option("--train-batch-norm", "train batch normalisations that were exported for inference (dynamo=True)")
+    .option("--straight-through", "let gradients pass straight through QuantizeLinear and DequantizeLinear")
     .option("--freeze <patterns...>", "parameters that do not train: names with * and ?")
     .option("--trainable <patterns...>", "the only ones that train; default all, or what training artifacts say");
 }
@@ -55,6 +57,7 @@ export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
     ...(flags.draw && { draw: flags.draw }),
     ...(flags.freeze && { freeze: flags.freeze }),
     ...(flags.trainBatchNorm && { trainBatchNorm: true }),
+    ...(flags.straightThrough && { straightThrough: true }),
     ...(flags.trainable && { trainable: flags.trainable }),
   };
 }

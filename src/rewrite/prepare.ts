@@ -30,6 +30,8 @@ export interface PrepareOptions extends LossChoice, ParameterOptions {
    * into training mode. Default false.
    */
   readonly trainBatchNorm?: boolean;
+  /** Lets gradients pass straight through QuantizeLinear and DequantizeLinear; refused otherwise. Default false. */
+  readonly straightThrough?: boolean;
   /** Goes on without a loss when the model has none and none is chosen, for a look at the model. */
   readonly lossOptional?: boolean;
 }
@@ -75,7 +77,7 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
   const random = () => counterRandom(SEED_INPUT, stream++);
   if (options.trainBatchNorm) trainBatchNormalisations(graph);
   const normalised = trainingNormalisations(graph);
-  const lowered = await lowerModel(model, random, mayTrain(graph, options));
+  const lowered = await lowerModel(model, random, mayTrain(graph, options), options);
   const { types } = lowered;
 
   const hasChoice = options.loss !== undefined || !options.lossOptional || hasScalarOutput(outputs, types);

@@ -4,7 +4,7 @@ import { type ValueType, valueInfo } from "../../onnx/builder.js";
 import { foldConstants } from "../../onnx/fold.js";
 import type { ModelProto, NodeProto } from "../../onnx/proto.js";
 import { inferTypesAndFindings, type TypeMap } from "../../onnx/types.js";
-import { type LoweredGraph, lowerGraph } from "./lowering.js";
+import { type LoweredGraph, type LoweringOptions, lowerGraph } from "./lowering.js";
 
 export interface LoweredModel {
   readonly types: TypeMap;
@@ -44,6 +44,7 @@ export async function lowerModel(
   model: ModelProto,
   random: () => RandomSource,
   trainable: readonly string[],
+  options: LoweringOptions = {},
 ): Promise<LoweredModel> {
   const { graph } = model;
   const runningStatistics: { name: string; next: string }[] = [];
@@ -54,7 +55,7 @@ export async function lowerModel(
   graph.valueInfo = [];
   for (;;) {
     if (needsConstants(model, types)) while (await foldConstants(model, types)) ({ types, found } = await infer());
-    const lowered = lowerGraph(graph, types, random, trainable);
+    const lowered = lowerGraph(graph, types, random, trainable, options);
     runningStatistics.push(...lowered.runningStatistics);
     for (const [name, shape] of lowered.shapes) shapes.set(name, shape);
     if (lowered.changed) ({ types, found } = await infer());

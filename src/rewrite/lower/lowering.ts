@@ -16,6 +16,7 @@ import { gru } from "./gru.js";
 import { ifElse } from "./if.js";
 import { loop } from "./loop.js";
 import { lstm } from "./lstm.js";
+import { dequantize, quantize } from "./quantize.js";
 import { rnn } from "./rnn.js";
 import { scan } from "./scan.js";
 import { concatFromSequence, sequenceAt, splitToSequence } from "./sequence.js";
@@ -31,6 +32,8 @@ export interface LoweringContext {
   isUsed(name: string): boolean;
   /** Whether the value lies between something that may train and an output of the graph. */
   isOnGradientPath(name: string): boolean;
+  /** Whether gradients pass straight through quantisation. */
+  readonly straightThrough: boolean;
   /** A stream of uniforms of its own for every node. */
   random(): RandomSource;
   /** Declares the next value of a running statistic (an initializer). */
@@ -56,6 +59,7 @@ export const LOWERINGS: readonly Lowering[] = [
   ...[lstm, gru, rnn],
   ...[ifElse, loop, scan],
   ...[splitToSequence, sequenceAt, concatFromSequence],
+  ...[quantize, dequantize],
 ];
 
 const LOWERING_OF = new Map(LOWERINGS.map((lowering) => [lowering.opType, lowering]));
@@ -76,8 +80,14 @@ export interface LoweredGraph {
   readonly refusals: ReadonlyMap<NodeProto, string>;
 }
 
+export interface LoweringOptions {
+  /** Lets gradients pass straight through quantisation. Default false. */
+  readonly straightThrough?: boolean;
+}
+
 /**
  * Lowers the nodes of `graph` in place.
+ * @param random makes a stream of uniforms of its own for every caller.
  * @param trainable initializers that may train; default none.
  */
 export function lowerGraph(
@@ -85,6 +95,7 @@ export function lowerGraph(
   types: TypeMap,
   random: () => RandomSource,
   trainable: readonly string[] = [],
+  { straightThrough = false }: LoweringOptions = {},
 ): LoweredGraph {
   const runningStatistics: { name: string; next: string }[] = [];
   const shapes = new Map<string, readonly Dim[]>();
@@ -110,6 +121,7 @@ export function lowerGraph(
   const context: LoweringContext = {
     b,
     types,
+    straightThrough,
     random,
     constantOf: (name) => emitted.constant(name) ?? index.constant(name),
     producer: (name) => emitted.producer(name) ?? index.producer(name),

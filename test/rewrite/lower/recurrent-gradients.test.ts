@@ -51,6 +51,7 @@ function lowerInto(b: GraphBuilder, variant: Variant, values: ReadonlyMap<number
     producer: () => undefined,
     isUsed: () => true,
     isOnGradientPath: () => true,
+    straightThrough: false,
     random: () => {
       throw new Error("nothing is random");
     },

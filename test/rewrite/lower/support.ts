@@ -7,6 +7,7 @@ import { cloneModel } from "../../../src/onnx/codec.js";
 import { prune } from "../../../src/onnx/graph.js";
 import { DataType, type ModelProto } from "../../../src/onnx/proto.js";
 import { type LoweredModel, lowerModel } from "../../../src/rewrite/lower/lower-model.js";
+import type { LoweringOptions } from "../../../src/rewrite/lower/lowering.js";
 import { mayTrain } from "../../../src/rewrite/parameters.js";
 import { expectSameOutputs } from "../../support/convert.js";
 import { mulberry32 } from "../../support/gradient-check.js";
@@ -18,11 +19,11 @@ export interface Lowered extends LoweredModel {
 }
 
 /** Lowers a copy of `model`, with every float initializer as something that may train. */
-export async function lower(model: ModelProto): Promise<Lowered> {
+export async function lower(model: ModelProto, options: LoweringOptions = {}): Promise<Lowered> {
   const copy = cloneModel(model);
   copy.graph.input.push(valueInfo("seed", { elemType: DataType.INT64, shape: [] }));
   const trainable = mayTrain(copy.graph, {});
-  const result = await lowerModel(copy, () => counterRandom("seed", 1), trainable);
+  const result = await lowerModel(copy, () => counterRandom("seed", 1), trainable, options);
   prune(copy.graph);
   return { ...result, model: copy, operators: copy.graph.node.map((node) => node.opType ?? "") };
 }
@@ -33,8 +34,9 @@ export async function expectLowered(
   feeds: Feeds,
   gone: readonly string[],
   tolerance = 2e-6,
+  lowering: LoweringOptions = {},
 ): Promise<Lowered> {
-  const lowered = await lower(model);
+  const lowered = await lower(model, lowering);
   expect([...lowered.refusals.values()]).toEqual([]);
   for (const operator of gone) expect(lowered.operators).not.toContain(operator);
   const seeded = { ...feeds, seed: new ort.Tensor("int64", BigInt64Array.of(1n), []) };
