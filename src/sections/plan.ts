@@ -16,7 +16,7 @@ export interface Boundary {
 }
 
 export interface Section {
-  /** The names of its boundaries, joined. */
+  /** The distinct names of its boundaries, joined. */
   readonly name: string;
   /** Indices into the plan's boundaries. */
   readonly boundaries: readonly number[];
@@ -119,7 +119,8 @@ function cutSections(options: PlanOptions, boundaries: readonly Boundary[]): Sec
     sections.get(groups.find(group))?.parameters.push(parameter);
   }
   return [...sections.values()].map((section) => ({
-    name: section.boundaries.map((i) => (boundaries[i] as Boundary).name).join("+"),
+    // A layer that is unrolled over time has a boundary at every step.
+    name: [...new Set(section.boundaries.map((i) => (boundaries[i] as Boundary).name))].join("+"),
     ...section,
   }));
 }
