@@ -14,6 +14,7 @@ import { dropout } from "./dropout.js";
 import { einsum } from "./einsum.js";
 import { abs, erf, exp, log, pow, reciprocal, sqrt } from "./elementary.js";
 import { gather, gatherElements, gatherND } from "./gather.js";
+import { gridSample } from "./grid-sample.js";
 import { negativeLogLikelihoodLoss, softmaxCrossEntropyLoss } from "./losses.js";
 import { gemm, matMul } from "./matmul.js";
 import { cast, castLike, expand, flatten, identity, reshape, squeeze, transpose, unsqueeze } from "./movement.js";
@@ -80,7 +81,7 @@ export const RULES: readonly GradientRule[] = [
   ...[identity, cast, castLike, reshape, flatten, transpose, squeeze, unsqueeze, expand, concat, split, slice],
   ...[pad, tile, trilu, resize, depthToSpace, spaceToDepth, reverseSequence],
   // Indexing
-  ...[gather, gatherElements, gatherND, scatter, scatterElements, scatterND, topK, oneHot],
+  ...[gather, gatherElements, gatherND, gridSample, scatter, scatterElements, scatterND, topK, oneHot],
   // Normalisation
   ...[batchNormalization, layerNormalization, rmsNormalization, simplifiedLayerNormalization],
   ...[instanceNormalization, groupNormalization, meanVarianceNormalization, lpNormalization, lrn],
