@@ -36,8 +36,9 @@ export function artifactOpset(model: ModelProto): number {
 /**
  * Cuts the forward pass out of a training model: what its outputs need that are neither gradients nor accumulators.
  * Forward and gradient nodes are interleaved, so the cut is by need and not by position.
+ * @param keepMasks returns the masks of Dropout too.
  */
-export function sliceForward(training: ModelProto): ModelProto {
+export function sliceForward(training: ModelProto, keepMasks = false): ModelProto {
   const model = cloneModel(training);
   const { graph } = model;
   const outputs = new Set(forwardOutputs(graph));
@@ -45,6 +46,10 @@ export function sliceForward(training: ModelProto): ModelProto {
   if (graph.output.length === 0) throw new FishyError("The training model has no output that is a loss.");
   graph.input = graph.input.filter(({ name = "" }) => !isInternalInput(name));
   prune(graph);
+  if (keepMasks) {
+    const masks = graph.node.flatMap(({ opType, output }) => (opType === "Dropout" && output[1] ? [output[1]] : []));
+    graph.output.push(...masks.map((name) => ({ name })));
+  }
   return model;
 }
 

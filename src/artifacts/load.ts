@@ -23,6 +23,8 @@ export interface ArtifactOptions {
    * order: what ONNX Runtime's `CopyParametersToBuffer` gives.
    */
   readonly parameterBuffer?: Float32Array;
+  /** Also returns the masks of Dropout: what goes back through the training model's own Dropout needs them. */
+  readonly keepMasks?: boolean;
 }
 
 export interface LoadedArtifacts extends ExternalSource {
@@ -59,8 +61,8 @@ export async function loadArtifacts(
   if (!files.training && !files.eval) {
     throw new FishyError("Training artifacts need a training_model.onnx or an eval_model.onnx.");
   }
-  const training = files.training === undefined ? undefined : await loadArtifactModel(files.training);
-  const evalModel = files.eval === undefined ? undefined : await loadArtifactModel(files.eval);
+  const training = files.training === undefined ? undefined : await loadTrainingModel(files.training);
+  const evalModel = files.eval === undefined ? undefined : await loadTrainingModel(files.eval);
   const checkpoint = files.checkpoint === undefined ? undefined : await readCheckpoint(files.checkpoint);
   const optimizer =
     files.optimizer === undefined
@@ -73,7 +75,7 @@ export async function loadArtifacts(
     notes.push(...restored.notes);
     forward = restored.model;
   } else {
-    forward = sliceForward((training as OnnxModel).proto);
+    forward = sliceForward((training as OnnxModel).proto, options.keepMasks);
   }
   const from = evalModel ?? (training as OnnxModel);
   const standard = toStandardOperators(forward);
@@ -101,8 +103,8 @@ export async function loadArtifacts(
   };
 }
 
-/** Loads a model of artifacts, whose default opset may be imported twice. */
-async function loadArtifactModel(path: string): Promise<OnnxModel> {
+/** Loads a training or eval model, whose default opset may be imported twice. */
+export async function loadTrainingModel(path: string): Promise<OnnxModel> {
   const model = await loadModel(path);
   const opset = artifactOpset(model.proto);
   const others = model.proto.opsetImport.filter(({ domain }) => domain && domain !== "ai.onnx");

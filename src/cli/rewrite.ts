@@ -1,14 +1,17 @@
 /** `fishy rewrite MODEL -o OUT.onnx`: writes the training program. */
 import { Command, Option } from "commander";
+import type { SampledOutputs } from "../artifacts/keep-backward.js";
 import type { LoadedArtifacts } from "../artifacts/load.js";
 import { inferenceOutputs } from "../artifacts/provenance.js";
 import { type AlgorithmName, withTrainingInfo } from "../artifacts/training-info.js";
+import { UsageError } from "../errors.js";
 import { float } from "../onnx/attributes.js";
 import { withFields } from "../onnx/codec.js";
 import { type OnnxModel, saveModel } from "../onnx/model-file.js";
 import { compareOperators } from "../onnx/opcount.js";
 import type { Manifest } from "../rewrite/manifest.js";
 import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
+import { keepBackward } from "../training/keep-backward.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
@@ -17,6 +20,7 @@ import { formatTable } from "./table.js";
 interface RewriteFlags extends ModelFlags, SourceFlags {
   output: string;
   trainingInfo?: AlgorithmName | true;
+  keepBackward?: SampledOutputs | true;
   json?: boolean;
 }
 
@@ -31,6 +35,12 @@ export function rewriteCommand(): Command {
         "write ONNX's own form of a training step instead: a Gradient and an optimizer in training_info; default adam",
       ).choices(["adam", "adagrad", "momentum"]),
     )
+    .addOption(
+      new Option(
+        "--keep-backward [how]",
+        "keep the gradients of training artifacts and add the sampled ones, as outputs (default), in accumulation buffers, or both; for training builds of ONNX Runtime",
+      ).choices(["outputs", "buffers", "both"]),
+    )
     .option("--json", "print the manifest and operator counts as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: RewriteFlags) => {
     const source = await openSource(path, sourceOptionsOf(flags));
@@ -40,10 +50,9 @@ export function rewriteCommand(): Command {
       process.stdout.write(`Wrote ${flags.output}\n`);
       return;
     }
-    const program = await rewrite(
-      source.proto,
-      isLoadedArtifacts(source) ? artifactRewriteOptions(source, options) : options,
-    );
+    const program = flags.keepBackward
+      ? await keptBackward(source, options, flags.keepBackward === true ? "outputs" : flags.keepBackward)
+      : await rewrite(source.proto, isLoadedArtifacts(source) ? artifactRewriteOptions(source, options) : options);
     await saveModel({ proto: program.model, directory: source.directory }, flags.output);
     const { rows, total } = compareOperators(source.proto, program.model);
     if (flags.json) {
@@ -64,6 +73,11 @@ export function rewriteCommand(): Command {
       ].join("\n\n")}\n`,
     );
   });
+}
+
+function keptBackward(source: OnnxModel | LoadedArtifacts, options: RewriteOptions, outputs: SampledOutputs) {
+  if (!isLoadedArtifacts(source)) throw new UsageError("--keep-backward takes training artifacts.");
+  return keepBackward(source, options, outputs);
 }
 
 const LEARNING_RATES = { adam: 1e-3, adagrad: 1e-2, momentum: 1e-2 } as const;
