@@ -39,6 +39,21 @@ function biased(opType: string, slope: (c: GradientContext, x: string) => string
 export const biasGelu = biased("BiasGelu", geluSlope);
 export const fastGelu = biased("FastGelu", geluTanhSlope);
 
+/** d(X⁻¹) = −X⁻¹ · dX · X⁻¹ */
+export const inverse: GradientRule = {
+  opType: "Inverse",
+  domain: MICROSOFT,
+  gradient: (c) => ({
+    0: () => {
+      const { b } = c;
+      const rank = c.rank(c.output());
+      const axes = [...Array(rank).keys()];
+      const transposed = b.transpose(c.output(), [...axes.slice(0, -2), rank - 1, rank - 2]);
+      return b.neg(b.matMul(b.matMul(transposed, c.cotangent()), transposed));
+    },
+  }),
+};
+
 /** Y = α · A′ · B′, the last two axes of either transposed or not. */
 export const fusedMatMul: GradientRule = {
   opType: "FusedMatMul",

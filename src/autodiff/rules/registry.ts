@@ -7,8 +7,10 @@ import { gelu, mish, sigmoid, softplus, softsign, swish, tanh } from "./activati
 import { add, div, mod, mul, neg, sub } from "./arithmetic.js";
 import { cumSum, depthToSpace, oneHot, reverseSequence, spaceToDepth, tile, topK, trilu } from "./arrangement.js";
 import { batchNormalization } from "./batch-normalization.js";
+import { col2Im } from "./col2im.js";
+import { compress } from "./compress.js";
 import { flat } from "./constant.js";
-import { biasGelu, fastGelu, fusedMatMul, microsoftGelu, quickGelu } from "./contrib.js";
+import { biasGelu, fastGelu, fusedMatMul, inverse, microsoftGelu, quickGelu } from "./contrib.js";
 import { conv, convTranspose } from "./convolution.js";
 import { dropout } from "./dropout.js";
 import { einsum } from "./einsum.js";
@@ -79,9 +81,9 @@ export const RULES: readonly GradientRule[] = [
   ...[where, clip, max, min, sum, mean],
   // Movement
   ...[identity, cast, castLike, reshape, flatten, transpose, squeeze, unsqueeze, expand, concat, split, slice],
-  ...[pad, tile, trilu, resize, depthToSpace, spaceToDepth, reverseSequence],
+  ...[pad, tile, trilu, resize, depthToSpace, spaceToDepth, reverseSequence, col2Im],
   // Indexing
-  ...[gather, gatherElements, gatherND, gridSample, scatter, scatterElements, scatterND, topK, oneHot],
+  ...[gather, gatherElements, gatherND, compress, gridSample, scatter, scatterElements, scatterND, topK, oneHot],
   // Normalisation
   ...[batchNormalization, layerNormalization, rmsNormalization, simplifiedLayerNormalization],
   ...[instanceNormalization, groupNormalization, meanVarianceNormalization, lpNormalization, lrn],
@@ -97,6 +99,7 @@ export const RULES: readonly GradientRule[] = [
     fusedMatMul,
     skipLayerNormalization,
     skipSimplifiedLayerNormalization,
+    inverse,
   ],
   // Regularisation and losses
   ...[dropout, softmaxCrossEntropyLoss, negativeLogLikelihoodLoss],
