@@ -58,6 +58,29 @@ describe("sections", () => {
     expect(boundaries.map((boundary) => boundary.name)).toEqual([1, 5].map((i) => all.boundaries[i]?.name));
   });
 
+  it("classifier: the dense layers of a VGG; the convolutions inherit from the first of them", async () => {
+    const { sections, boundaries } = await plan("vgg_small", "classifier");
+    expect(boundaries.map((boundary) => boundary.name)).toEqual(["classifier.0", "classifier.3", "classifier.6"]);
+    expect(sections[0]?.parameters).toContain("features.0.weight");
+    expect(sections[0]?.parameters).toContain("classifier.0.weight");
+    expect(sections.map((section) => section.parameters.length)).toEqual([10, 2, 2]);
+  });
+
+  it("in a residual network: convolutions that meet in a sum share its section", async () => {
+    const { sections } = await plan("resnet_small", "per-layer");
+    const shared = sections.find((section) => section.parameters.includes("l.1.c2.weight"));
+    expect(shared?.parameters).toContain("l.1.d.0.weight");
+    expect(shared?.parameters).not.toContain("l.1.c1.weight");
+  });
+
+  it("of tied weights: the embedding's layers and the output are one section", async () => {
+    const { sections } = await plan("gpt_tied", "per-layer");
+    const tied = sections.filter((section) => section.parameters.includes("wte.weight"));
+    expect(tied).toHaveLength(1);
+    expect(tied[0]?.parameters).toContain("wpe.weight");
+    expect(tied[0]?.parameters).toContain("ln.weight");
+  });
+
   it("by name: the named layer and the output", async () => {
     const { sections } = await plan("autoencoder_tanh", "encoder.2");
     expect(sections.map((section) => section.parameters.length)).toEqual([4, 8]);
