@@ -6,6 +6,7 @@
 import type { GraphBuilder } from "../onnx/builder.js";
 import type { DataType } from "../onnx/proto.js";
 import type { TensorData } from "../onnx/tensor.js";
+import type { StatisticsTerm } from "../sections/statistics-term.js";
 
 /** A parameter that the optimizer updates; its shape is static. float32. */
 export interface ParameterSpec {
@@ -25,28 +26,6 @@ export interface StateSpec {
 
 /** Scalars fed at every step (float32, rank 0), so that schedules never rebuild a graph. */
 export type HyperparameterName = "learning_rate" | "step" | (string & {});
-
-/**
- * One term of what the statistics of a parameter take in a step. `gradient`: the Gram matrices of a gradient. `layer`:
- * their expectation in closed form for G = Σ_i δ_i x_iᵀ with independent δ_i of mean zero and covariance w·V_i, where
- * V_i = diag(v_i), or diag(p_i) − p_i p_iᵀ:
- *
- *     E[GGᵀ] = w Σ_i |x_i|² V_i        E[GᵀG] = w Σ_i tr(V_i) x_i x_iᵀ
- */
-export type StatisticsTerm =
-  | { readonly kind: "gradient"; readonly value: string }
-  | {
-      readonly kind: "layer";
-      /** [rows, inputs]; ones, [rows, 1], for a bias. */
-      readonly input: string;
-      /** v or p: [rows, outputs]. */
-      readonly output: string;
-      readonly covariance: "diagonal" | "categorical";
-      /** w: a float32 scalar. */
-      readonly weight: string;
-      /** Which axis of the parameter belongs to the outputs; the others are the inputs, in order. */
-      readonly outputAxis: "first" | "last";
-    };
 
 /** How an emitting function reaches the tensors around it: value names by role. */
 export interface StepValues {

@@ -15,7 +15,7 @@ import { dimsOf } from "../onnx/tensor.js";
 import type { TypeMap } from "../onnx/types.js";
 import type { Layer } from "../sections/layers.js";
 import type { Boundary } from "../sections/plan.js";
-import type { ManifestTerm } from "./manifest.js";
+import type { StatisticsTerm } from "../sections/statistics-term.js";
 import { patchesOf } from "./patches.js";
 import { type LocalPass, preActivationOf } from "./sampling.js";
 
@@ -23,11 +23,11 @@ import { type LocalPass, preActivationOf } from "./sampling.js";
 const UNBIASED: ReadonlySet<string> = new Set(["gaussian", "bernoulli", "softmax", "tanh_two_point"]);
 
 /** Emits the terms of every parameter. */
-export function emitExpected(input: LocalPass): Map<string, ManifestTerm[]> {
+export function emitExpected(input: LocalPass): Map<string, StatisticsTerm[]> {
   const { b, forward, types, plan, wrt, score, batchSize } = input;
   const index = new GraphIndex(forward);
   const cut = new Set(plan.boundaries.map((boundary) => boundary.preActivation));
-  const terms = new Map<string, ManifestTerm[]>(wrt.map((name) => [name, []]));
+  const terms = new Map<string, StatisticsTerm[]>(wrt.map((name) => [name, []]));
   const weight = b.op("Reciprocal", [b.mul(batchSize, batchSize)]);
   const probes = new Map<string, string>();
   const means = new Map<string, string>();
@@ -73,7 +73,7 @@ function familyMean(boundary: Boundary): string {
   );
 }
 
-type ClosedForm = (weight: string) => Map<string, ManifestTerm>;
+type ClosedForm = (weight: string) => Map<string, StatisticsTerm>;
 
 /** The closed form of a section that is one dense or convolutional layer with its bias, or undefined. */
 function closedForm(
@@ -102,7 +102,7 @@ function closedForm(
     const moved = channel === rank - 1 ? values : b.transpose(values, [...perm, channel]);
     const output = b.reshape(moved, [-1, rows.outputs]);
     const common = { kind: "layer", output, covariance: categorical ? "categorical" : "diagonal", weight } as const;
-    const terms = new Map<string, ManifestTerm>([
+    const terms = new Map<string, StatisticsTerm>([
       [rows.weight, { ...common, input: rows.input(), outputAxis: rows.outputAxis }],
     ]);
     if (bias) {

@@ -3,30 +3,13 @@ import { FishyError } from "../errors.js";
 import type { Draw, Score } from "../families/family.js";
 import type { LossName } from "../losses/loss.js";
 import type { ModelProto } from "../onnx/proto.js";
+import type { StatisticsTerm } from "../sections/statistics-term.js";
 
 export const MANIFEST_KEY = "fishy";
 export const MANIFEST_VERSION = 1;
 
 /** How a program draws: `expected` gives the ingredients of the expected statistics instead of samples. */
 export type ProgramDraw = Draw | "expected";
-
-/**
- * What the statistics of a parameter take, by output names: the Gram matrices of a gradient, or those of
- * Σ_i δ_i x_iᵀ in expectation, δ_i independent with covariance weight·diag(output_i) (or the categorical one).
- */
-export type ManifestTerm =
-  | { readonly kind: "gradient"; readonly value: string }
-  | {
-      readonly kind: "layer";
-      /** [rows, inputs] */
-      readonly input: string;
-      /** Variances, or probabilities: [rows, outputs]. */
-      readonly output: string;
-      readonly covariance: "diagonal" | "categorical";
-      /** A float scalar: 1/n². */
-      readonly weight: string;
-      readonly outputAxis: "first" | "last";
-    };
 
 export interface ManifestParameter {
   readonly name: string;
@@ -35,8 +18,8 @@ export interface ManifestParameter {
   readonly gradient: string;
   /** Output with the sampled gradient; absent when the program samples nothing. */
   readonly sampledGradient?: string;
-  /** Under `draw: expected`, instead of a sampled gradient. */
-  readonly statistics?: readonly ManifestTerm[];
+  /** Under `draw: expected`, instead of a sampled gradient: terms by output names. */
+  readonly statistics?: readonly StatisticsTerm[];
   /** Index into `sections`; absent when the program samples nothing. */
   readonly section?: number;
 }

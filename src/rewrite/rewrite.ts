@@ -15,6 +15,7 @@ import { dimsOf } from "../onnx/tensor.js";
 import { tensorType } from "../onnx/types.js";
 import { cutIntoSections, type SectionPlan } from "../sections/plan.js";
 import type { SectionSpec } from "../sections/spec.js";
+import type { StatisticsTerm } from "../sections/statistics-term.js";
 import { emitExpected } from "./expected.js";
 import type { ResolvedLoss } from "./loss-target.js";
 import {
@@ -22,7 +23,6 @@ import {
   type Manifest,
   type ManifestLoss,
   type ManifestParameter,
-  type ManifestTerm,
   type ProgramDraw,
   type TrainingProgram,
   writeManifest,
@@ -155,7 +155,7 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
 
 type LocalResult =
   | { readonly kind: "sampled"; readonly gradients: ReadonlyMap<string, string> }
-  | { readonly kind: "expected"; readonly terms: ReadonlyMap<string, readonly ManifestTerm[]> };
+  | { readonly kind: "expected"; readonly terms: ReadonlyMap<string, readonly StatisticsTerm[]> };
 
 function localPass(pass: LocalPass, draw: ProgramDraw): LocalResult | undefined {
   if (pass.plan.boundaries.length === 0) return undefined;
@@ -164,7 +164,7 @@ function localPass(pass: LocalPass, draw: ProgramDraw): LocalResult | undefined 
 }
 
 /** Makes the values of terms outputs of the program, under names of the parameter's. */
-function declareTerms(b: GraphBuilder, terms: readonly ManifestTerm[], tensor: TensorProto): ManifestTerm[] {
+function declareTerms(b: GraphBuilder, terms: readonly StatisticsTerm[], tensor: TensorProto): StatisticsTerm[] {
   const name = tensor.name ?? "";
   const rows: ValueType = { elemType: DataType.FLOAT, shape: [null, null] };
   const declare = (value: string, output: string, type: ValueType) => {
@@ -172,7 +172,7 @@ function declareTerms(b: GraphBuilder, terms: readonly ManifestTerm[], tensor: T
     b.output(output, type);
     return output;
   };
-  return terms.map((term, i): ManifestTerm => {
+  return terms.map((term, i): StatisticsTerm => {
     if (term.kind === "gradient") {
       return { ...term, value: declare(term.value, `${name}_statistics_${i}`, tensorType(tensor)) };
     }

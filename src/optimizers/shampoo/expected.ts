@@ -2,7 +2,7 @@
 import { UsageError } from "../../errors.js";
 import type { GraphBuilder } from "../../onnx/builder.js";
 import { DataType } from "../../onnx/proto.js";
-import type { StatisticsTerm } from "../optimizer.js";
+import type { StatisticsTerm } from "../../sections/statistics-term.js";
 import { type Partition, type Region, stackDims } from "./blocking.js";
 
 type LayerTerm = Extract<StatisticsTerm, { kind: "layer" }>;

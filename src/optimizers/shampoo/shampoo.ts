@@ -8,8 +8,9 @@
  */
 import type { GraphBuilder } from "../../onnx/builder.js";
 import { DataType } from "../../onnx/proto.js";
+import type { StatisticsTerm } from "../../sections/statistics-term.js";
 import { accumulate, addWeighted } from "../common.js";
-import type { Optimizer, ParameterSpec, StatisticsTerm, StepResult, StepValues } from "../optimizer.js";
+import type { Optimizer, ParameterSpec, StepResult, StepValues } from "../optimizer.js";
 import { createSchedule, type RunLength } from "../schedules.js";
 import { emitBlocks, emitUnblock, type Partition, type Region } from "./blocking.js";
 import { expectedRegion } from "./expected.js";
