@@ -11,6 +11,7 @@ import { declaredType, tensorType } from "../onnx/types.js";
 import type { Optimizer, StepResult, StepSchedule, StepValues } from "../optimizers/optimizer.js";
 import type { ManifestParameter, TrainingProgram } from "../rewrite/manifest.js";
 import { fedTensors } from "./inputs.js";
+import { shiftsForDivisions } from "./shifts.js";
 
 /** A graph and the names by which it is fed and read. Inputs that the graph does not read are absent. */
 export interface StepGraph {
@@ -192,6 +193,7 @@ function copyProgramGraph(program: TrainingProgram, shapes: ReadonlyMap<string, 
 /** Leaves only what the outputs need, inputs included. */
 function finishGraph(graph: GraphProto): void {
   prune(graph);
+  shiftsForDivisions(graph);
   const used = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
   graph.input = graph.input.filter((info) => used.has(info.name ?? ""));
 }
