@@ -126,14 +126,17 @@ function isShapeOrScalar(type: ValueType | undefined): boolean {
 }
 
 /** The operators of a part with the element types of their inputs and their number, sorted: what a measurement holds for. */
-export function operatorsOf(part: Part): string[] {
+export function operatorsOf(part: Part): string {
   const describe = (node: NodeProto) => {
     const types = node.input.map((name) => typeName(name, part.types));
     return `${operatorName(node.opType ?? "", node.domain)}(${types.join(", ")})`;
   };
   const counts = new Map<string, number>();
   for (const node of part.model.graph.node) counts.set(describe(node), (counts.get(describe(node)) ?? 0) + 1);
-  return [...counts].map(([operator, count]) => (count > 1 ? `${count} ${operator}` : operator)).sort();
+  return [...counts]
+    .map(([operator, count]) => (count > 1 ? `${count} ${operator}` : operator))
+    .sort()
+    .join("; ");
 }
 
 /** The element type of a value; empty where it is left out or unknown. */

@@ -13,7 +13,7 @@ export interface PartResult {
   /** Relative to the CPU's result. */
   readonly error?: number;
   /** What was measured: when fishy emits something else, the result no longer counts. */
-  readonly operators: readonly string[];
+  readonly operators: string;
 }
 
 export interface CaseResult {
@@ -36,6 +36,6 @@ export function readResults(): WebGpuResults {
 /** Whether a result is there and tells of what is emitted now. */
 export function isMeasured(result: CaseResult | undefined, graphs: CaseGraphs): result is CaseResult {
   const same = (recorded: PartResult | undefined, part: Part | undefined) =>
-    (recorded?.operators ?? []).join() === (part ? operatorsOf(part) : []).join();
+    (recorded?.operators ?? "") === (part ? operatorsOf(part) : "");
   return result !== undefined && same(result.forward, graphs.forward) && same(result.backward, graphs.backward);
 }
