@@ -3,7 +3,7 @@ import type { Dim } from "./builder.js";
 import { constantTensor, topologicalOrder } from "./graph.js";
 import type { GraphProto } from "./proto.js";
 import { shapesOfNode } from "./shape-rules.js";
-import { constantValue, type ShapeValue, valueOfNode } from "./shape-values.js";
+import { constantFloats, constantValue, type ShapeValue, valueOfNode } from "./shape-values.js";
 import { dimsOf } from "./tensor.js";
 import { declaredType, type ShapeMap, type TypeMap } from "./types.js";
 import { isDefaultDomain } from "./versions.js";
@@ -29,15 +29,18 @@ interface WalkOptions {
 function walkShapes(graph: GraphProto, types: TypeMap, { declared, canLearn }: WalkOptions): ShapeMap {
   const refined = new Map<string, readonly Dim[]>();
   const values = new Map<string, ShapeValue>();
+  const floats = new Map<string, readonly number[]>();
   const overridable = new Set(graph.input.map(({ name }) => name));
   for (const tensor of graph.initializer) {
     const name = tensor.name ?? "";
     const value = overridable.has(name) ? undefined : constantValue(tensor);
     if (value) values.set(name, value);
+    const numbers = overridable.has(name) ? undefined : constantFloats(tensor);
+    if (numbers) floats.set(name, numbers);
     if (!types.has(name) && canLearn(name)) refined.set(name, dimsOf(tensor));
   }
   const shapeOf = (name: string) => refined.get(name) ?? types.get(name)?.shape;
-  const scope = { shapeOf, valueOf: (name: string) => values.get(name) };
+  const scope = { shapeOf, valueOf: (name: string) => values.get(name), floatsOf: (name: string) => floats.get(name) };
   const learn = (name: string, shape: readonly Dim[] | undefined) => {
     if (!name || !shape || !canLearn(name)) return;
     const known = shapeOf(name);
@@ -55,6 +58,8 @@ function walkShapes(graph: GraphProto, types: TypeMap, { declared, canLearn }: W
     const constant = constantTensor(node, node.output[0] ?? "");
     const constantVector = constantValue(constant);
     if (constantVector) values.set(node.output[0] as string, constantVector);
+    const constantNumbers = constantFloats(constant);
+    if (constantNumbers) floats.set(node.output[0] as string, constantNumbers);
     if (constant && !types.has(node.output[0] ?? "")) learn(node.output[0] as string, dimsOf(constant));
     for (const name of node.output) learn(name, declared.get(name));
     if (!isDefaultDomain(node.domain)) continue;

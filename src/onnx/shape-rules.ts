@@ -2,16 +2,16 @@
  * Shapes that follow from shapes and from the values of shape vectors, for the operators that stand between exporters'
  * Reshapes. ONNX Runtime infers everything else; here dimensions that it loses are found again.
  */
-import { hasAttribute, intOf, intsOf } from "./attributes.js";
+import { hasAttribute, intOf, intsOf, stringOf } from "./attributes.js";
 import type { Dim } from "./builder.js";
 import { broadcastShapes, divide, multiply } from "./dimensions.js";
 import type { NodeProto } from "./proto.js";
-import type { ShapeValue, ValueScope } from "./shape-values.js";
+import type { ShapeScope, ShapeValue } from "./shape-values.js";
 
 type Shape = readonly Dim[];
 
 /** The shapes of a node's outputs; undefined where no rule tells. */
-export function shapesOfNode(node: NodeProto, scope: ValueScope): (Shape | undefined)[] {
+export function shapesOfNode(node: NodeProto, scope: ShapeScope): (Shape | undefined)[] {
   const opType = node.opType ?? "";
   if (SAME.has(opType)) return [scope.shapeOf(node.input[0] ?? "")];
   if (BROADCAST.has(opType)) return [broadcastShapes(node.input.map((name) => scope.shapeOf(name)))];
@@ -33,7 +33,7 @@ const BROADCAST: ReadonlySet<string> = new Set(
   "Add Sub Mul Div Pow Mod Min Max Sum Mean Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor".split(" "),
 );
 
-const RULES: Readonly<Record<string, (node: NodeProto, scope: ValueScope) => (Shape | undefined)[]>> = {
+const RULES: Readonly<Record<string, (node: NodeProto, scope: ShapeScope) => (Shape | undefined)[]>> = {
   Shape: (node, scope) => {
     const end = hasAttribute(node, "end") ? intOf(node, "end", 0) : undefined;
     const taken = shapeAt(node, scope, 0)?.slice(intOf(node, "start", 0), end);
@@ -119,6 +119,7 @@ const RULES: Readonly<Record<string, (node: NodeProto, scope: ValueScope) => (Sh
     return [[...data.slice(0, axis), ...indices, ...data.slice(axis + 1)]];
   },
   Slice: (node, scope) => [sliced(node, scope)],
+  Resize: (node, scope) => [resized(node, scope)],
   Pad: (node, scope) => {
     const shape = shapeAt(node, scope, 0);
     const pads = valueAt(node, scope, 1)?.elements;
@@ -134,11 +135,11 @@ const RULES: Readonly<Record<string, (node: NodeProto, scope: ValueScope) => (Sh
   },
 };
 
-function shapeAt(node: NodeProto, scope: ValueScope, i: number): Shape | undefined {
+function shapeAt(node: NodeProto, scope: ShapeScope, i: number): Shape | undefined {
   return scope.shapeOf(node.input[i] ?? "");
 }
 
-function valueAt(node: NodeProto, scope: ValueScope, i: number): ShapeValue | undefined {
+function valueAt(node: NodeProto, scope: ShapeScope, i: number): ShapeValue | undefined {
   return node.input[i] ? scope.valueOf(node.input[i] as string) : undefined;
 }
 
@@ -146,14 +147,14 @@ function fromFront(axis: number, rank: number): number {
   return axis < 0 ? axis + rank : axis;
 }
 
-function axesAt(node: NodeProto, scope: ValueScope, i: number, rank: number): number[] | undefined {
+function axesAt(node: NodeProto, scope: ShapeScope, i: number, rank: number): number[] | undefined {
   const axes = valueAt(node, scope, i)?.elements;
   return axes?.every((axis) => typeof axis === "number")
     ? axes.map((axis) => fromFront(axis as number, rank))
     : undefined;
 }
 
-function reshaped(node: NodeProto, scope: ValueScope): Shape | undefined {
+function reshaped(node: NodeProto, scope: ShapeScope): Shape | undefined {
   const target = valueAt(node, scope, 1)?.elements;
   const shape = shapeAt(node, scope, 0);
   if (!target) return undefined;
@@ -167,7 +168,7 @@ function reshaped(node: NodeProto, scope: ValueScope): Shape | undefined {
   return dims;
 }
 
-function sliced(node: NodeProto, scope: ValueScope): Shape | undefined {
+function sliced(node: NodeProto, scope: ShapeScope): Shape | undefined {
   const shape = shapeAt(node, scope, 0);
   const [starts, ends] = [valueAt(node, scope, 1)?.elements, valueAt(node, scope, 2)?.elements];
   const axes = node.input[3] ? axesAt(node, scope, 3, shape?.length ?? 0) : starts?.map((_, i) => i);
@@ -188,7 +189,22 @@ function sliceLength(dim: Dim, start: Dim, end: Dim, step: Dim): Dim {
   return Math.max(0, bound(end) - bound(start));
 }
 
-function reduced(node: NodeProto, scope: ValueScope): Shape | undefined {
+/** By sizes, or of a size that a scale of 1 keeps; the others ONNX Runtime works out. */
+function resized(node: NodeProto, scope: ShapeScope): Shape | undefined {
+  const shape = shapeAt(node, scope, 0);
+  const scales = node.input[2] ? scope.floatsOf(node.input[2]) : undefined;
+  const isStretched = stringOf(node, "keep_aspect_ratio_policy", "stretch") === "stretch";
+  const sizes = isStretched ? valueAt(node, scope, 3)?.elements : undefined;
+  if (!shape) return undefined;
+  const axes = intsOf(node, "axes")?.map((axis) => fromFront(axis, shape.length)) ?? shape.map((_, axis) => axis);
+  return shape.map((dim, axis) => {
+    const i = axes.indexOf(axis);
+    if (i < 0) return dim;
+    return sizes ? (sizes[i] ?? null) : scales?.[i] === 1 ? dim : null;
+  });
+}
+
+function reduced(node: NodeProto, scope: ShapeScope): Shape | undefined {
   const shape = shapeAt(node, scope, 0);
   if (!shape || intOf(node, "noop_with_empty_axes", 0) !== 0) return undefined;
   const given = intsOf(node, "axes")?.map((axis) => fromFront(axis, shape.length));

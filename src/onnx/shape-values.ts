@@ -27,9 +27,19 @@ export function constantValue(tensor: TensorProto | undefined): ShapeValue | und
   return { isScalar: dims.length === 0, elements: numbersOf(tensor) };
 }
 
+/** The numbers in a short constant vector of floats, such as the scales of a Resize. */
+export function constantFloats(tensor: TensorProto | undefined): readonly number[] | undefined {
+  if (!tensor || isExternal(tensor) || tensor.dataType !== DataType.FLOAT) return undefined;
+  return elementCount(dimsOf(tensor)) <= LONGEST ? numbersOf(tensor) : undefined;
+}
+
 export interface ValueScope {
   shapeOf(name: string): readonly Dim[] | undefined;
   valueOf(name: string): ShapeValue | undefined;
+}
+
+export interface ShapeScope extends ValueScope {
+  floatsOf(name: string): readonly number[] | undefined;
 }
 
 /** The value of a node's output, where it can be followed. */

@@ -94,6 +94,15 @@ describe("inferTypes on computed shapes", () => {
     expect(await shapeOf((b, x) => b.op("Flatten", [x], { axis: 2 }), ["b", "t", 4])).toEqual(["b*t", 4]);
   });
 
+  it("keeps what Resize does not change", async () => {
+    const bySizes = (b: GraphBuilder, x: string) =>
+      b.op("Resize", [x, "", "", b.concat([b.slice(b.shape(x), [0], [2], [0]), b.i64([9])], 0)]);
+    expect(await shapeOf(bySizes, ["batch", "channels", 4])).toEqual(["batch", "channels", 9]);
+    expect(await shapeOf((b, x) => b.op("Resize", [x, "", b.f32([1, 1, 1.5])]))).toEqual(["batch", 6, 6]);
+    const along = (b: GraphBuilder, x: string) => b.op("Resize", [x, "", "", b.i64([7])], { axes: [-1] });
+    expect(await shapeOf(along)).toEqual(["batch", 6, 7]);
+  });
+
   it("gives what rounding makes of a symbol a name of its own", async () => {
     const half = (b: GraphBuilder, x: string) => b.div(batchOf(b, x), b.i64([2]));
     expect(await shapeOf((b, x) => b.expand(b.f32([1]), half(b, x)))).toEqual(["batch / 2"]);

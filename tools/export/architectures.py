@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from safetensors.torch import save_file
 
-from zoo import attention, other, recurrent, sequence, vision
+from zoo import attention, other, recurrent, resampling, sequence, vision
 from zoo.case import Case
 
-CASES = [*vision.CASES, *attention.CASES, *sequence.CASES, *other.CASES, *recurrent.CASES]
+CASES = [*vision.CASES, *attention.CASES, *sequence.CASES, *other.CASES, *recurrent.CASES, *resampling.CASES]
 SEED = 4711
 
 
