@@ -1,11 +1,22 @@
 /** What every optimizer shares: the learning rate with its schedule, and zero-initialised state. */
-import type { z } from "zod";
+import { z } from "zod";
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
 import { elementCount } from "../onnx/tensor.js";
 import type { ParameterSpec, StateSpec } from "./optimizer.js";
 import { number } from "./options.js";
 import { createSchedule, type RunLength, type Schedule, scheduleOptions } from "./schedules.js";
+
+const group = z.strictObject({
+  parameters: z
+    .union([z.string(), z.array(z.string()).min(1)], { error: "must be a pattern or a list of patterns" })
+    .describe("Names of parameters, in which * stands for any characters."),
+  frozen: z.boolean().default(false).describe("Whether these parameters never change."),
+  options: z
+    .record(z.string(), z.unknown())
+    .default({})
+    .describe("Options that differ from the optimizer's own; with `name`, another optimizer with its own defaults."),
+});
 
 /** Options of every optimizer. */
 export function sharedOptions(learningRate: number) {
@@ -14,6 +25,13 @@ export function sharedOptions(learningRate: number) {
     schedule: scheduleOptions
       .default({ kind: "constant", warmup: 0 })
       .describe("How the learning rate changes with the step."),
+    maxGradientNorm: number({ min: 0, openMin: true })
+      .optional()
+      .describe("Clips the true gradient to this norm over all parameters, as PyTorch's clip_grad_norm_ does."),
+    averageDecay: number({ min: 0, max: 1, openMax: true })
+      .optional()
+      .describe("Keeps a running average of the parameters, a plain mean until it is as slow as this decay."),
+    groups: z.array(group).optional().describe("Parameters with options of their own; the first that matches counts."),
   };
 }
 
@@ -41,6 +59,11 @@ export function zeros(parameter: ParameterSpec, name: string): StateSpec {
 /** decay · average + weight · value; a weight or decay of 1 costs nothing. */
 export function accumulate(b: GraphBuilder, average: string, value: string, decay: number, weight: number): string {
   return b.add(scale(b, average, decay), scale(b, value, weight));
+}
+
+/** average + weight · (value − average), the weight a fed scalar. */
+export function accumulateBy(b: GraphBuilder, average: string, value: string, weight: string): string {
+  return b.add(average, b.mul(b.sub(value, average), weight));
 }
 
 export function scale(b: GraphBuilder, x: string, factor: number): string {

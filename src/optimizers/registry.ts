@@ -1,7 +1,10 @@
 /** The optimizers by name. A new one is one file and one line here. */
 import { z } from "zod";
-import { UsageError } from "../errors.js";
+import { messageOf, UsageError } from "../errors.js";
 import { adamOptions, adamwOptions, createAdam } from "./adam.js";
+import { withAveraging } from "./averaging.js";
+import { withClipping } from "./clipping.js";
+import { assignGroups, combine } from "./groups.js";
 import type { Optimizer, ParameterSpec } from "./optimizer.js";
 import { parseOptions } from "./options.js";
 import type { RunLength } from "./schedules.js";
@@ -39,16 +42,42 @@ export function optionsSchema(name: OptimizerName): z.ZodType {
   return SCHEMAS[name];
 }
 
+type ParsedOptions = z.output<typeof optimizerOptions>;
+
 /**
  * Checks options and fills in the defaults.
  * @throws UsageError naming every wrong option, its value and what is allowed.
  */
-export function parseOptimizerOptions(options: OptimizerOptions): z.output<typeof optimizerOptions> {
+export function parseOptimizerOptions(options: OptimizerOptions): ParsedOptions {
+  const parsed = parseOne(options);
+  for (const [i, group] of (parsed.groups ?? []).entries()) {
+    try {
+      groupOptions(options, group.options);
+    } catch (error) {
+      throw new UsageError(`Parameter group ${i}: ${messageOf(error)}`);
+    }
+  }
+  return parsed;
+}
+
+function parseOne(options: OptimizerOptions): ParsedOptions {
   const name = (options as { name?: unknown } | undefined)?.name;
   if (typeof name !== "string" || !Object.hasOwn(SCHEMAS, name)) {
     throw new UsageError(`There is no optimizer ${JSON.stringify(name)}. Optimizers: ${OPTIMIZER_NAMES.join(", ")}.`);
   }
-  return parseOptions(SCHEMAS[name as OptimizerName], withPreset(options), name) as z.output<typeof optimizerOptions>;
+  return parseOptions(SCHEMAS[name as OptimizerName], withPreset(options), name) as ParsedOptions;
+}
+
+/** The options of a group: the optimizer's own with the group's on top, or those of another optimizer. */
+function groupOptions(base: OptimizerOptions, overrides: Readonly<Record<string, unknown>>): ParsedOptions {
+  for (const name of ["maxGradientNorm", "averageDecay", "groups"]) {
+    if (Object.hasOwn(overrides, name)) throw new UsageError(`'${name}' applies to all parameters and not to a group.`);
+  }
+  const { maxGradientNorm: _norm, averageDecay: _decay, groups: _groups, ...own } = base;
+  const other = overrides.name !== undefined && overrides.name !== base.name;
+  // Another optimizer keeps the schedule alone; its other options have other meanings.
+  const inherited = other ? { ...(own.schedule && { schedule: own.schedule }) } : own;
+  return parseOne({ ...inherited, ...overrides } as OptimizerOptions);
 }
 
 /**
@@ -63,15 +92,31 @@ export function createOptimizer(
   run: RunLength = {},
 ): Optimizer {
   const parsed = parseOptimizerOptions(options);
-  switch (parsed.name) {
+  const groups = parsed.groups ?? [];
+  const assigned = assignGroups(parameters, groups);
+  const rest = assigned[groups.length] as ParameterSpec[];
+  const members = [
+    ...(rest.length > 0 || groups.every((group) => group.frozen) ? [createOne(parsed, rest, run)] : []),
+    ...groups.flatMap((group, i) =>
+      group.frozen ? [] : [createOne(groupOptions(options, group.options), assigned[i] as ParameterSpec[], run)],
+    ),
+  ];
+  let optimizer = combine(parsed.name, members);
+  if (parsed.maxGradientNorm !== undefined) optimizer = withClipping(optimizer, parsed.maxGradientNorm);
+  if (parsed.averageDecay !== undefined) optimizer = withAveraging(optimizer, parsed.averageDecay);
+  return optimizer;
+}
+
+function createOne(options: ParsedOptions, parameters: readonly ParameterSpec[], run: RunLength): Optimizer {
+  switch (options.name) {
     case "adam":
     case "adamw":
-      return createAdam(parsed, parameters, run);
+      return createAdam(options, parameters, run);
     case "sgd":
-      return createSgd(parsed, parameters, run);
+      return createSgd(options, parameters, run);
     case "shampoo":
     case "fim-shampoo":
     case "fishy":
-      return createShampoo(parsed, parameters, run);
+      return createShampoo(options, parameters, run);
   }
 }
