@@ -23,6 +23,8 @@ export interface SampledProgram {
   /** Made from the forward pass of the training model, whose values keep their names. */
   readonly model: ModelProto;
   readonly seed: string;
+  /** All parameters of the training model, frozen ones included. */
+  readonly parameters: readonly string[];
   /** Each parameter's sampled gradient: the program's output. */
   readonly sampled: ReadonlyMap<string, string>;
 }
@@ -101,9 +103,7 @@ export function withSampledBackward(
       });
 
   const dataInputs = graph.input.filter(({ name = "" }) => !isInternalInput(name));
-  const firstParameter = dataInputs.findIndex(
-    ({ name = "" }) => types.has(bufferName(name)) || program.sampled.has(name),
-  );
+  const firstParameter = dataInputs.findIndex(({ name = "" }) => program.parameters.includes(name));
   const at = firstParameter < 0 ? dataInputs.length : firstParameter;
   const forward = new Set(forwardOutputs(graph));
   const own = graph.output.filter(({ name = "" }) => forward.has(name));
@@ -130,7 +130,7 @@ export function withSampledBackward(
 
 /** Copies what the sampled gradients need, up to values that are there already; everything copied gets a new name. */
 function copyNeeded(
-  { model, seed, sampled }: SampledProgram,
+  { model, seed, sampled }: Pick<SampledProgram, "model" | "seed" | "sampled">,
   isThere: (name: string) => boolean,
   taken: Set<string>,
 ): { nodes: { list: NodeProto[]; names: ReadonlyMap<string, string> }; initializers: TensorProto[] } {

@@ -123,9 +123,12 @@ function reduceSumTraining(node: NodeProto, { opset, constantOf }: ReplacementCo
   });
 }
 
-/** x·s, or x/s. */
-function scale(node: NodeProto): NodeProto {
-  return withFields(node, { opType: intOf(node, "scale_down", 0) ? "Div" : "Mul", domain: "", attribute: [] });
+/** x·s, or x/s; s may be a count, of type int64. */
+function scale(node: NodeProto, { b, opset }: ReplacementContext): NodeProto {
+  const [x, s] = node.input as [string, string];
+  const factor = opset >= 15 ? b.op("CastLike", [s, x]) : b.cast(s, DataType.FLOAT);
+  const opType = intOf(node, "scale_down", 0) ? "Div" : "Mul";
+  return withFields(node, { opType, domain: "", input: [x, factor], attribute: [] });
 }
 
 /** Losses whose ignored class is an input. */

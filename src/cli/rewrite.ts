@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import type { SampledOutputs } from "../artifacts/keep-backward.js";
 import type { LoadedArtifacts } from "../artifacts/load.js";
+import { polyfill } from "../artifacts/polyfill/polyfill.js";
 import { inferenceOutputs } from "../artifacts/provenance.js";
 import { type AlgorithmName, withTrainingInfo } from "../artifacts/training-info.js";
 import { UsageError } from "../errors.js";
@@ -9,7 +10,7 @@ import { float } from "../onnx/attributes.js";
 import { withFields } from "../onnx/codec.js";
 import { type OnnxModel, saveModel } from "../onnx/model-file.js";
 import { compareOperators } from "../onnx/opcount.js";
-import type { Manifest } from "../rewrite/manifest.js";
+import type { Manifest, TrainingProgram } from "../rewrite/manifest.js";
 import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
 import { keepBackward } from "../training/keep-backward.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
@@ -21,6 +22,7 @@ interface RewriteFlags extends ModelFlags, SourceFlags {
   output: string;
   trainingInfo?: AlgorithmName | true;
   keepBackward?: SampledOutputs | true;
+  polyfill?: boolean;
   json?: boolean;
 }
 
@@ -41,17 +43,21 @@ export function rewriteCommand(): Command {
         "keep the gradients of training artifacts and add the sampled ones, as outputs (default), in accumulation buffers, or both; for training builds of ONNX Runtime",
       ).choices(["outputs", "buffers", "both"]),
     )
+    .option("--polyfill", "with --keep-backward: make the file run on inference builds, by model-local functions")
     .option("--json", "print the manifest and operator counts as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: RewriteFlags) => {
     const source = await openSource(path, sourceOptionsOf(flags));
     const options = rewriteOptionsOf(flags);
+    if (flags.polyfill && !flags.keepBackward) {
+      throw new UsageError("--polyfill needs --keep-backward: other programs have standard operators alone.");
+    }
     if (flags.trainingInfo) {
       await writeTrainingInfo(source, options, flags.trainingInfo === true ? "adam" : flags.trainingInfo, flags.output);
       process.stdout.write(`Wrote ${flags.output}\n`);
       return;
     }
     const program = flags.keepBackward
-      ? await keptBackward(source, options, flags.keepBackward === true ? "outputs" : flags.keepBackward)
+      ? await keptBackward(source, options, flags)
       : await rewrite(source.proto, isLoadedArtifacts(source) ? artifactRewriteOptions(source, options) : options);
     await saveModel({ proto: program.model, directory: source.directory }, flags.output);
     const { rows, total } = compareOperators(source.proto, program.model);
@@ -75,9 +81,14 @@ export function rewriteCommand(): Command {
   });
 }
 
-function keptBackward(source: OnnxModel | LoadedArtifacts, options: RewriteOptions, outputs: SampledOutputs) {
+async function keptBackward(
+  source: OnnxModel | LoadedArtifacts,
+  options: RewriteOptions,
+  { keepBackward: how, polyfill: polyfilled }: RewriteFlags,
+): Promise<TrainingProgram> {
   if (!isLoadedArtifacts(source)) throw new UsageError("--keep-backward takes training artifacts.");
-  return keepBackward(source, options, outputs);
+  const kept = await keepBackward(source, options, how === true ? "outputs" : how);
+  return polyfilled ? { ...kept, model: await polyfill(kept.model) } : kept;
 }
 
 const LEARNING_RATES = { adam: 1e-3, adagrad: 1e-2, momentum: 1e-2 } as const;

@@ -51,7 +51,12 @@ export async function keepBackward(
   const graph = withoutUint32(program.model.graph, await inferTypes(program.model));
   const model = withSampledBackward(
     await toProgramOpset(proto),
-    { model: withFields(program.model, { graph }), seed: program.manifest.seed, sampled },
+    {
+      model: withFields(program.model, { graph }),
+      seed: program.manifest.seed,
+      parameters: [...forward.trainable, ...forward.frozen],
+      sampled,
+    },
     allNames(forward.proto.graph),
     outputs,
   );

@@ -1,6 +1,7 @@
 /** Training artifacts through the command line: looked at, rewritten, trained, exported, and back. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
 import { readCheckpoint } from "../../src/artifacts/checkpoint.js";
 import { decodeSafetensors, encodeSafetensors, type NamedTensor } from "../../src/data/safetensors.js";
@@ -208,6 +209,39 @@ describe("values from elsewhere", () => {
     const { code, stderr } = await fishy("rewrite", "--training-model", training, "-o", join(folder, "none.onnx"));
     expect(code).toBe(1);
     expect(stderr).toContain("--parameters FILE");
+  });
+});
+
+describe("rewrite --keep-backward", () => {
+  it("keeps the gradients, and with --polyfill runs on this build", async () => {
+    const folder = temporaryFolder();
+    const out = join(folder, "out.onnx");
+    const { code, stderr } = await fishy(
+      "rewrite",
+      folderOf("mlp"),
+      "-o",
+      out,
+      "--keep-backward",
+      "both",
+      "--polyfill",
+    );
+    expect([code, stderr]).toEqual([0, ""]);
+    const { proto } = await loadModel(out);
+    expect(proto.functions.map((fn) => fn.name).sort()).toEqual(
+      ["InPlaceAccumulatorV2", "ReluGrad", "SoftmaxCrossEntropyLossGrad"].sort(),
+    );
+    const session = await ort.InferenceSession.create(out, { logSeverityLevel: 3 });
+    expect(session.outputNames).toContain("0.weight_sampled_grad.accumulation.buffer.next");
+    await session.release();
+  });
+
+  it("of a model that is no artifact, or --polyfill alone: refused", async () => {
+    const source = join(folderOf("mlp"), "optimizer_model.onnx");
+    const kept = await fishy("rewrite", source, "-o", "unused.onnx", "--keep-backward");
+    expect([kept.code, kept.stderr]).toEqual([2, "fishy: --keep-backward takes training artifacts.\n"]);
+    const alone = await fishy("rewrite", folderOf("mlp"), "-o", "unused.onnx", "--polyfill");
+    expect(alone.code).toBe(2);
+    expect(alone.stderr).toContain("--polyfill needs --keep-backward");
   });
 });
 

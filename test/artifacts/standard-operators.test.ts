@@ -97,6 +97,19 @@ describe("elementwise", () => {
     );
   });
 
+  it.each([14, 18])("Scale by a count, opset %i", async (opset) => {
+    const [y] = await run({
+      opType: "Scale",
+      opset,
+      attributes: { scale_down: 1 },
+      inputs: [x, tensorFromNumbers("", DataType.INT64, [], [4])],
+    });
+    close(
+      y,
+      values.map((v) => v / 4),
+    );
+  });
+
   it("Gelu, BiasGelu", async () => {
     const expected = values.map((v) => 0.5 * v * (1 + erf(v / Math.SQRT2)));
     close((await run({ opType: "Gelu", inputs: [x] }))[0], expected);

@@ -1,0 +1,400 @@
+/**
+ * The bodies of ONNX Runtime's training operators (meaning: orttraining/core/graph/training_op_defs.cc and
+ * orttraining/training_ops/cpu), in opset 18.
+ */
+import { type Attributes, float, floatOf, intOf, intsOf, stringOf } from "../../onnx/attributes.js";
+import { DataType, type NodeProto } from "../../onnx/proto.js";
+import { numbersOf } from "../../onnx/tensor.js";
+import { type Body, type BodyContext, NoBody, rankOf, scalarLike } from "./body.js";
+import { gradientsOf, requireType, shapedValue, typeAt, zerosOf } from "./from-forward.js";
+
+/** By operator; MaxPoolGrad and AveragePoolGrad stand in ai.onnx, the others in com.microsoft. */
+export const BODIES: Readonly<Record<string, Body>> = {
+  AveragePoolGrad: averagePoolGrad,
+  BatchNormInternal: batchNormInternal,
+  BatchNormalizationGrad: batchNormalizationGrad,
+  BiasFastGeluGrad_dX: (c) => [tanhGeluGrad(c, c.b.add(at(c, 1), at(c, 2)))],
+  BiasGeluGrad_dX: (c) => [geluGrad(c, c.b.add(at(c, 1), at(c, 2)))],
+  BroadcastGradientArgs: broadcastGradientArgs,
+  ConcatTraining: concatTraining,
+  ConvGrad: convGrad,
+  DivGrad: divGrad,
+  DropoutGrad: dropoutGrad,
+  FastGeluGrad: (c) => [tanhGeluGrad(c, c.inputs[2] ? c.b.add(at(c, 1), at(c, 2)) : at(c, 1))],
+  GatherElementsGrad: gatherElementsGrad,
+  GatherGrad: gatherGrad,
+  GatherNDGrad: gatherNdGrad,
+  GeluGrad: (c) => [geluGrad(c, at(c, 1))],
+  InPlaceAccumulatorV2: accumulate,
+  LayerNormalizationGrad: layerNormalizationGrad,
+  LeakyReluGrad: (c) => {
+    const slope = scalarLike(c, 1, floatOf(c.node, "alpha", 0.01));
+    return [c.b.where(c.b.greater(at(c, 1), scalarLike(c, 1, 0)), at(c, 0), c.b.mul(at(c, 0), slope))];
+  },
+  LogSoftmaxGrad_13: (c) => {
+    const sum = c.b.reduceSum(at(c, 0), [intOf(c.node, "axis", -1)], true);
+    return [c.b.sub(at(c, 0), c.b.mul(c.b.exp(at(c, 1)), sum))];
+  },
+  MaxPoolGrad: maxPoolGrad,
+  QuickGeluGrad: quickGeluGrad,
+  ReduceSumTraining: (c) => [
+    c.b.op("ReduceSum", [at(c, 0), at(c, 1)], {
+      keepdims: intOf(c.node, "keepdims", 1),
+      noop_with_empty_axes: intOf(c.node, "noop_with_empty_axes", 0),
+    }),
+  ],
+  ReluGrad: (c) => [c.b.where(c.b.greater(at(c, 1), scalarLike(c, 1, 0)), at(c, 0), scalarLike(c, 1, 0))],
+  // The factor may be a count, of type int64.
+  Scale: (c) => [
+    c.b.op(intOf(c.node, "scale_down", 0) ? "Div" : "Mul", [at(c, 0), c.b.op("CastLike", [at(c, 1), at(c, 0)])]),
+  ],
+  SigmoidGrad: (c) => [c.b.mul(at(c, 0), c.b.mul(at(c, 1), c.b.sub(scalarLike(c, 1, 1), at(c, 1))))],
+  SimplifiedLayerNormalizationGrad: simplifiedLayerNormalizationGrad,
+  SliceGrad: sliceGrad,
+  SoftmaxCrossEntropyLossGrad: crossEntropyGrad,
+  SoftmaxCrossEntropyLossInternalGrad: crossEntropyGrad,
+  SoftmaxGrad: (c) => {
+    const rank = rankOf(c, 1);
+    const axis = intOf(c.node, "axis", 1);
+    return [softmaxGrad(c, range(axis < 0 ? axis + rank : axis, rank))];
+  },
+  SoftmaxGrad_13: (c) => [softmaxGrad(c, [intOf(c.node, "axis", -1)])],
+  SplitTraining: (c) =>
+    c.b.node("Split", [at(c, 0), at(c, 1)], {
+      outputs: c.node.output.length,
+      attributes: { axis: intOf(c.node, "axis", 0) },
+    }),
+  TanhGrad: (c) => [c.b.mul(at(c, 0), c.b.sub(scalarLike(c, 1, 1), c.b.mul(at(c, 1), at(c, 1))))],
+};
+
+function at({ inputs }: BodyContext, position: number): string {
+  return inputs[position] as string;
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
+}
+
+/** The attributes of a node that its forward operator has too. */
+function attributesOf(node: NodeProto, names: readonly string[]): Attributes {
+  const attributes: Attributes = {};
+  for (const name of names) {
+    const { ints, i, s } = node.attribute.find((attribute) => attribute.name === name) ?? {};
+    if (ints?.length) attributes[name] = intsOf(node, name);
+    else if (s?.length) attributes[name] = stringOf(node, name, "");
+    else if (i !== undefined) attributes[name] = intOf(node, name);
+  }
+  return attributes;
+}
+
+const WINDOW = ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
+
+/** (dY, X, W) → (dX, dW, dB). */
+function convGrad(context: BodyContext): Promise<readonly string[]> {
+  const [dy, x, w] = [at(context, 0), at(context, 1), at(context, 2)];
+  const [xType, wType] = [typeAt(context, 1), typeAt(context, 2)];
+  const { b } = context;
+  const filters = wType.shape?.[0] as number;
+  const withBias = context.node.output.length > 2;
+  const bias = b.op("ConstantOfShape", [b.i64([filters])]);
+  const inputs = new Map([
+    [x, xType],
+    [w, wType],
+    [bias, { elemType: xType.elemType, shape: [filters] }],
+  ]);
+  const attributes = attributesOf(context.node, WINDOW);
+  return gradientsOf(context, {
+    inputs,
+    emit: () => b.op("Conv", withBias ? [x, w, bias] : [x, w], attributes),
+    cotangent: dy,
+    wrt: [x, w, ...(withBias ? [bias] : [])].slice(0, context.node.output.length),
+  });
+}
+
+/** The shape of a pool's input [N, C, …]: the batch is the cotangent's, the rest is known. */
+function poolInput(context: BodyContext): { shape: string; type: ReturnType<typeof requireType> } {
+  const { b, node } = context;
+  // dX is named after X (`X_grad`, or `X_grad_0` of several).
+  const name = (node.output[0] ?? "").replace(/_grad(_\d+)?$/, "");
+  const type = requireType(context, name);
+  const rest = type.shape?.slice(1) ?? [];
+  if (!rest.every((dim) => typeof dim === "number")) {
+    throw new NoBody(`pools '${name}' of shape [${type.shape?.join(", ")}], whose size is not fixed`);
+  }
+  const batch = b.op("Shape", [at(context, 0)], { start: 0, end: 1 });
+  return { shape: b.concat([batch, b.i64(rest as number[])], 0), type };
+}
+
+function averagePoolGrad(context: BodyContext): Promise<readonly string[]> {
+  const { b, node } = context;
+  const { shape, type } = poolInput(context);
+  const x = zerosOf(context, shape, type);
+  const attributes = attributesOf(node, [...WINDOW, "ceil_mode", "count_include_pad"]);
+  return gradientsOf(context, {
+    inputs: new Map([[x, type]]),
+    emit: () => b.op("AveragePool", [x], attributes),
+    cotangent: at(context, 0),
+    wrt: [x],
+  });
+}
+
+/** (dY, Indices) → dX: every cotangent goes to its index in the whole tensor. */
+function maxPoolGrad(context: BodyContext): readonly string[] {
+  const { b } = context;
+  const { shape, type } = poolInput(context);
+  const flat = b.reshape(zerosOf(context, shape, type), [-1]);
+  const [indices, updates] = [b.reshape(at(context, 1), [-1]), b.reshape(at(context, 0), [-1])];
+  const scattered = b.op("ScatterElements", [flat, indices, updates], { axis: 0, reduction: "add" });
+  return [b.reshape(scattered, shape)];
+}
+
+/** (dY, log p, labels, weight, ignored class) → dscores: the softmax of log p is p. */
+function crossEntropyGrad(context: BodyContext): Promise<readonly string[]> {
+  const { b, node } = context;
+  const [dy, logProbabilities, labels, weight] = context.inputs as [string, string, string, string?];
+  const ignored = node.input[4] || (node.opType?.includes("Internal") ? node.input[3] : undefined);
+  let ignoreIndex = node.attribute.some(({ name }) => name === "ignore_index")
+    ? intOf(node, "ignore_index")
+    : undefined;
+  if (node.opType?.includes("Internal") && ignored) {
+    const constant = context.constantOf(ignored);
+    if (!constant) throw new NoBody("ignores a class that is computed");
+    ignoreIndex = numbersOf(constant)[0];
+  }
+  const inputs = new Map([
+    [logProbabilities, typeAt(context, 1)],
+    [labels, typeAt(context, 2)],
+    ...(weight ? ([[weight, typeAt(context, 3)]] as const) : []),
+  ]);
+  return gradientsOf(context, {
+    inputs,
+    emit: () =>
+      b.op("SoftmaxCrossEntropyLoss", [logProbabilities, labels, ...(weight ? [weight] : [])], {
+        reduction: stringOf(node, "reduction", "mean"),
+        ignore_index: ignoreIndex,
+      }),
+    cotangent: dy,
+    wrt: [logProbabilities],
+  });
+}
+
+/** (dY, X, scale, mean, inverse deviation) → (dX, dscale, dbias). */
+function layerNormalizationGrad(context: BodyContext): Promise<readonly string[]> {
+  const { b, node } = context;
+  const [dy, x, scale] = [at(context, 0), at(context, 1), at(context, 2)];
+  const scaleType = typeAt(context, 2);
+  const bias = b.mul(scale, scalarLike(context, 2, 0));
+  return gradientsOf(context, {
+    inputs: new Map([
+      [x, typeAt(context, 1)],
+      [scale, scaleType],
+      [bias, scaleType],
+    ]),
+    emit: () => b.op("LayerNormalization", [x, scale, bias], { axis: intOf(node, "axis", -1) }),
+    cotangent: dy,
+    wrt: [x, scale, bias].slice(0, node.output.length),
+  });
+}
+
+/** (dY, X, scale, 1/rms) → (dX, dscale), with x̂ = X/rms. */
+function simplifiedLayerNormalizationGrad(context: BodyContext): readonly string[] {
+  const { b, node } = context;
+  const [dy, x, scale, inverse] = [at(context, 0), at(context, 1), at(context, 2), at(context, 3)];
+  const rank = rankOf(context, 1);
+  const axis = intOf(node, "axis", -1);
+  const start = axis < 0 ? axis + rank : axis;
+  const normalized = b.mul(x, inverse);
+  const scaled = b.mul(dy, scale);
+  const mean = b.reduce("ReduceMean", b.mul(scaled, normalized), range(start, rank), true);
+  const dx = b.mul(inverse, b.sub(scaled, b.mul(normalized, mean)));
+  const product = b.mul(dy, normalized);
+  return [dx, start === 0 ? product : b.reduceSum(product, range(0, start), false)];
+}
+
+/** (X, scale, B, mean, variance) → (Y, running mean, running variance, saved mean, saved inverse deviation). */
+function batchNormInternal(context: BodyContext): readonly string[] {
+  const { b, node } = context;
+  const epsilon = floatOf(node, "epsilon", 1e-5);
+  const [y, mean, variance] = b.node("BatchNormalization", context.inputs, {
+    outputs: 3,
+    attributes: {
+      ...floatAttributes({ epsilon, momentum: floatOf(node, "momentum", 0.9) }),
+      training_mode: 1,
+    },
+  });
+  const axes = [0, ...range(2, rankOf(context, 0))];
+  const [x, keep] = [at(context, 0), (value: string) => b.reduce("ReduceMean", value, axes, true)];
+  const batchMean = keep(x);
+  const centred = b.sub(x, batchMean);
+  const deviation = b.sqrt(b.add(keep(b.mul(centred, centred)), scalarLike(context, 0, epsilon)));
+  const flat = (value: string) => b.reshape(value, [-1]);
+  return [y, mean, variance, flat(batchMean), flat(b.op("Reciprocal", [deviation]))] as string[];
+}
+
+function floatAttributes(values: Readonly<Record<string, number>>): Attributes {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, float(value)]));
+}
+
+/** (dY, X, scale, mean, inverse deviation) → (dX, dscale, dbias), with x̂ = (X − mean)·inverse. */
+function batchNormalizationGrad(context: BodyContext): readonly string[] {
+  const { b } = context;
+  const [dy, x] = [at(context, 0), at(context, 1)];
+  const rank = rankOf(context, 1);
+  const axes = [0, ...range(2, rank)];
+  const channel = (value: string) => b.reshape(value, [1, -1, ...Array(rank - 2).fill(1)]);
+  const [scale, mean, inverse] = [2, 3, 4].map((i) => channel(at(context, i))) as [string, string, string];
+  const normalized = b.mul(b.sub(x, mean), inverse);
+  const average = (value: string) => b.reduce("ReduceMean", value, axes, true);
+  const centred = b.sub(b.sub(dy, average(dy)), b.mul(normalized, average(b.mul(dy, normalized))));
+  return [
+    b.mul(b.mul(scale, inverse), centred),
+    b.reduceSum(b.mul(dy, normalized), axes, false),
+    b.reduceSum(dy, axes, false),
+  ];
+}
+
+/** dY·mask/(1 − ratio), whatever the training mode: as ONNX Runtime's kernel does. */
+function dropoutGrad(context: BodyContext): readonly string[] {
+  const { b } = context;
+  const ratio = context.inputs[2] || b.f32(0.5);
+  return [b.div(b.where(at(context, 1), at(context, 0), b.f32(0)), b.sub(b.f32(1), ratio))];
+}
+
+function softmaxGrad(context: BodyContext, axes: readonly number[]): string {
+  const { b } = context;
+  const [dy, y] = [at(context, 0), at(context, 1)];
+  return b.mul(y, b.sub(dy, b.reduceSum(b.mul(dy, y), axes, true)));
+}
+
+/** dY·(Φ(x) + x φ(x)). */
+function geluGrad(context: BodyContext, x: string): string {
+  const { b } = context;
+  const c = (value: number) => scalarLike(context, 1, value);
+  const cdf = b.mul(c(0.5), b.add(c(1), b.op("Erf", [b.mul(x, c(Math.SQRT1_2))])));
+  const density = b.mul(b.exp(b.mul(b.mul(x, x), c(-0.5))), c(1 / Math.sqrt(2 * Math.PI)));
+  return b.mul(at(context, 0), b.add(cdf, b.mul(x, density)));
+}
+
+/** Of x/2·(1 + tanh u), u = √(2/π)(x + 0.044715x³): dY/2·(1 + tanh u + x(1 − tanh² u)u′). */
+function tanhGeluGrad(context: BodyContext, x: string): string {
+  const { b } = context;
+  const c = (value: number) => scalarLike(context, 1, value);
+  const slope = Math.sqrt(2 / Math.PI);
+  const square = b.mul(x, x);
+  const t = b.op("Tanh", [b.mul(b.mul(x, b.add(c(1), b.mul(square, c(0.044715)))), c(slope))]);
+  const inner = b.mul(b.add(c(1), b.mul(square, c(3 * 0.044715))), c(slope));
+  const rest = b.mul(b.mul(x, b.sub(c(1), b.mul(t, t))), inner);
+  return b.mul(b.mul(at(context, 0), c(0.5)), b.add(b.add(c(1), t), rest));
+}
+
+/** Of x·σ(αx): dY·σ(1 + αx(1 − σ)). */
+function quickGeluGrad(context: BodyContext): readonly string[] {
+  const { b, node } = context;
+  const c = (value: number) => scalarLike(context, 1, value);
+  const scaled = b.mul(at(context, 1), c(floatOf(node, "alpha", 1.702)));
+  const gate = b.op("Sigmoid", [scaled]);
+  return [b.mul(at(context, 0), b.mul(gate, b.add(c(1), b.mul(scaled, b.sub(c(1), gate)))))];
+}
+
+/** (shape, indices, dY) → ddata. */
+function gatherGrad(context: BodyContext): Promise<readonly string[]> {
+  const { b, node } = context;
+  const type = shapedValue(context, 0);
+  const data = zerosOf(context, at(context, 0), type);
+  return gradientsOf(context, {
+    inputs: new Map([
+      [data, type],
+      [at(context, 1), typeAt(context, 1)],
+    ]),
+    emit: () => b.op("Gather", [data, at(context, 1)], { axis: intOf(node, "axis", 0) }),
+    cotangent: at(context, 2),
+    wrt: [data],
+  });
+}
+
+/** (dY, shape, indices) → ddata. */
+function gatherElementsGrad(context: BodyContext): readonly string[] {
+  const { b, node } = context;
+  const data = zerosOf(context, at(context, 1), shapedValue(context, 1));
+  const attributes = { axis: intOf(node, "axis", 0), reduction: "add" };
+  return [b.op("ScatterElements", [data, at(context, 2), at(context, 0)], attributes)];
+}
+
+/** (shape, indices, dY) → ddata. */
+function gatherNdGrad(context: BodyContext): readonly string[] {
+  const { b, node } = context;
+  if (intOf(node, "batch_dims", 0) !== 0) throw new NoBody("gathers in batches");
+  const data = zerosOf(context, at(context, 0), shapedValue(context, 0));
+  return [b.op("ScatterND", [data, at(context, 1), at(context, 2)], { reduction: "add" })];
+}
+
+/** (dY, shape, starts, ends, axes, steps) → ddata. */
+function sliceGrad(context: BodyContext): Promise<readonly string[]> {
+  const { b, node } = context;
+  const type = shapedValue(context, 1);
+  const data = zerosOf(context, at(context, 1), type);
+  const bounds = [2, 3, 4, 5].flatMap((i) => {
+    const name = node.input[i];
+    const constant = name ? context.constantOf(name) : undefined;
+    if (name && !constant) throw new NoBody("slices at computed bounds");
+    return constant ? [b.i64(numbersOf(constant))] : [];
+  });
+  return gradientsOf(context, {
+    inputs: new Map([[data, type]]),
+    emit: () => b.op("Slice", [data, ...bounds]),
+    cotangent: at(context, 0),
+    wrt: [data],
+  });
+}
+
+/** (dY, A, B) → (dA, dB). */
+function divGrad(context: BodyContext): Promise<readonly string[]> {
+  const { b, node } = context;
+  const [dy, x, y] = [at(context, 0), at(context, 1), at(context, 2)];
+  return gradientsOf(context, {
+    inputs: new Map([
+      [x, typeAt(context, 1)],
+      [y, typeAt(context, 2)],
+    ]),
+    emit: () => b.div(x, y),
+    cotangent: dy,
+    wrt: [x, y].slice(0, node.output.length),
+  });
+}
+
+/** → (the inputs joined, their lengths). */
+function concatTraining(context: BodyContext): readonly string[] {
+  const { b, node, inputs } = context;
+  const axis = intOf(node, "axis", 0);
+  const joined = b.op("Concat", inputs, { axis });
+  if (node.output.length < 2) return [joined];
+  const lengths = inputs.map((x) => b.gather(b.shape(x), b.i64([axis])));
+  return [joined, b.concat(lengths, 0)];
+}
+
+/** (shape of a, shape of b) → the axes that broadcasting repeated in each. */
+function broadcastGradientArgs(context: BodyContext): readonly string[] {
+  const { b } = context;
+  const shapes = [at(context, 0), at(context, 1)];
+  const ranks = shapes.map((shape) => b.shape(shape));
+  const rank = b.max(ranks[0] as string, ranks[1] as string);
+  const one = b.i64(1);
+  const padded = shapes.map((shape, i) => {
+    const missing = b.expand(one, b.sub(rank, ranks[i] as string));
+    return b.concat([missing, shape], 0);
+  }) as [string, string];
+  return padded.map((own, i) => {
+    const other = padded[1 - i] as string;
+    const repeated = b.op("And", [b.equal(own, one), b.op("Not", [b.equal(other, one)])]);
+    return b.reshape(b.op("NonZero", [repeated]), [-1]);
+  });
+}
+
+/** (buffer, value, overwrite) → (flag, the buffer's next value): nothing is in place in an inference build. */
+function accumulate(context: BodyContext): readonly string[] {
+  const { b } = context;
+  const [buffer, value] = [at(context, 0), at(context, 1)];
+  const sum = b.add(buffer, value);
+  const next = context.inputs[2] ? b.where(at(context, 2), value, sum) : sum;
+  return [b.constant(DataType.BOOL, [1]), next];
+}
