@@ -4,6 +4,9 @@ import type { GradientContext, GradientRule } from "../rule.js";
 import { dimension, staticShape, zerosLike } from "../shapes.js";
 import { unary } from "./elementary.js";
 
+/** An end behind every axis. */
+const LARGEST = 2 ** 31 - 1;
+
 /** The sum from the other end. */
 export const cumSum = unary("CumSum", (c, dy) =>
   c.b.op("CumSum", [dy, c.input(1)], {
@@ -50,16 +53,28 @@ export const spaceToDepth = unary("SpaceToDepth", (c, dy) =>
   c.b.op("DepthToSpace", [dy], { blocksize: intOf(c.node, "blocksize") as number, mode: "DCR" }),
 );
 
+/**
+ * By strided slices, first of the columns and then of the rows: SpaceToDepth has no kernel on WebGPU, and ONNX Runtime
+ * makes one of slices of both at once.
+ */
 export const depthToSpace = unary("DepthToSpace", (c, dy) => {
   const { b } = c;
-  const blocksize = intOf(c.node, "blocksize") as number;
-  if (stringOf(c.node, "mode", "DCR") === "DCR") return b.op("SpaceToDepth", [dy], { blocksize });
-  // [N, C, H·k, W·k] → [N, k·k·C, H, W]; the forward order is [N, C·k·k, H, W].
+  const size = intOf(c.node, "blocksize") as number;
+  const starts = Array.from({ length: size }, (_, start) => start);
+  const apart = (value: string, axis: number) =>
+    b.concat(
+      starts.map((start) => b.slice(value, [start], [LARGEST], [axis], [size])),
+      1,
+    );
+  // [N, C, H·k, W·k] → [N, k·k·C, H, W]
+  const blocks = apart(apart(dy, 3), 2);
+  if (stringOf(c.node, "mode", "DCR") === "DCR" || size === 1) return blocks;
+  // Mode CRD has the channels first: [N, C·k·k, H, W].
   const depth = c.shape(c.input(0))[1];
   if (typeof depth !== "number") throw c.error("in mode CRD has an unknown number of channels");
-  const [channels, block] = [depth / blocksize ** 2, blocksize ** 2];
-  const places = Array.from({ length: depth }, (_, i) => (i % block) * channels + Math.floor(i / block));
-  return b.gather(b.op("SpaceToDepth", [dy], { blocksize }), b.i64(places), 1);
+  const [places, channels] = [size ** 2, depth / size ** 2];
+  const order = Array.from({ length: depth }, (_, i) => (i % places) * channels + Math.floor(i / places));
+  return b.gather(blocks, b.i64(order), 1);
 });
 
 /** y = off + hot · (on − off) for values [off, on]. The forward graph needs OneHot, so the backward one may have it. */

@@ -29,7 +29,7 @@ export const gridSample: GradientRule = {
 
 /** The pixels around each of the P points, [N, K, P] with K = 4, or 1 for the nearest. */
 interface Corners {
-  /** Their places in an image of one row, int64. */
+  /** Their places in an image of one row, int32: WebGPU moves no int64. */
   readonly places: string;
   /** Their weights along either axis, zero outside the image where that counts as zero. */
   readonly weights: readonly [string, string];
@@ -69,7 +69,7 @@ function cornersOf(c: GradientContext, isBilinear: boolean, outsideIsZero: boole
   const across = along(0, isBilinear ? [0, 1, 0, 1] : [1]);
   const down = along(1, isBilinear ? [0, 0, 1, 1] : [1]);
   return {
-    places: b.cast(b.add(b.mul(down.pixels, across.length), across.pixels), DataType.INT64),
+    places: b.cast(b.add(b.mul(down.pixels, across.length), across.pixels), DataType.INT32),
     weights: [across.weight, down.weight],
     slopes: [across.slope, down.slope],
     sizes: [across.length, down.length],
