@@ -1,6 +1,7 @@
 /** Clipping of the true gradient by its norm over all parameters, before anything else sees it. */
 import type { GraphBuilder } from "../onnx/builder.js";
 import type { Optimizer, StepValues } from "./optimizer.js";
+import { withChanges } from "./values.js";
 
 /**
  * Multiplies every gradient by min(1, maxNorm/(‖g‖ + 10⁻⁶)), ‖g‖ the norm of all of them together, as PyTorch's
@@ -43,15 +44,6 @@ function clip(
     clipped.set(name, known);
     return known;
   };
-  return {
-    norm,
-    values: {
-      parameter: (name) => values.parameter(name),
-      gradient,
-      statisticsGradient:
-        optimizer.statisticsSource === "sampled" ? (name) => values.statisticsGradient(name) : gradient,
-      state: (name) => values.state(name),
-      hyperparameter: (name) => values.hyperparameter(name),
-    },
-  };
+  const sampled = optimizer.statisticsSource === "sampled";
+  return { norm, values: withChanges(values, { gradient, ...(!sampled && { statisticsGradient: gradient }) }) };
 }

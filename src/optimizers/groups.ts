@@ -1,6 +1,7 @@
 /** Parameter groups: optimizers with different options side by side, as one optimizer. */
 import { UsageError } from "../errors.js";
 import type { Optimizer, ParameterSpec, StepResult, StepValues } from "./optimizer.js";
+import { withChanges } from "./values.js";
 
 /** Whether a name matches a pattern in which `*` stands for any characters. */
 export function matches(pattern: string, name: string): boolean {
@@ -50,11 +51,11 @@ export function combine(name: string, members: readonly Optimizer[]): Optimizer 
   const prefix = (i: number, key: string) => (i === 0 ? key : `group${i}/${key}`);
   const stateName = (i: number, key: string) =>
     [...(parameterNames[i] as Set<string>)].some((parameter) => key.startsWith(`${parameter}/`)) ? key : prefix(i, key);
-  const view = <T extends Pick<StepValues, "state" | "hyperparameter">>(i: number, values: T): T => ({
-    ...forward(values),
+  const own = (i: number, values: Pick<StepValues, "state" | "hyperparameter">) => ({
     state: (key: string) => values.state(stateName(i, key)),
     hyperparameter: (key: string) => values.hyperparameter(prefix(i, key)),
   });
+  const view = (i: number, values: StepValues) => withChanges(values, own(i, values));
   const gather = (emit: (member: Optimizer, i: number) => StepResult | undefined): StepResult => {
     const results = members.map(emit);
     const merged = (pick: (result: StepResult) => ReadonlyMap<string, string> | undefined, rename: typeof prefix) =>
@@ -98,21 +99,9 @@ export function combine(name: string, members: readonly Optimizer[]): Optimizer 
         ),
       ),
       emitStatistics: (b, values) => gather((member, i) => member.emitStatistics?.(b, view(i, values))),
-      emitRoots: (b, values) => gather((member, i) => member.emitRoots?.(b, view(i, values))),
+      emitRoots: (b, values) => gather((member, i) => member.emitRoots?.(b, own(i, values))),
     }),
   };
-}
-
-/** The methods of `values` that a spread would lose when it is an instance of a class. */
-function forward<T extends Pick<StepValues, "state" | "hyperparameter">>(values: T): T {
-  const all = values as unknown as StepValues;
-  return {
-    parameter: (name: string) => all.parameter(name),
-    gradient: (name: string) => all.gradient(name),
-    statisticsGradient: (name: string) => all.statisticsGradient(name),
-    state: (name: string) => all.state(name),
-    hyperparameter: (name: string) => all.hyperparameter(name),
-  } as unknown as T;
 }
 
 function checkAlike(members: readonly Optimizer[]): void {
