@@ -10,6 +10,7 @@ import { DataType, type TensorProto } from "../../src/onnx/proto.js";
 import { dataOf } from "../../src/onnx/tensor.js";
 import { fishy } from "../support/cli.js";
 import { f32, relativeError, runModel } from "../support/run.js";
+import { hasArtifacts, SHARED } from "../support/shared.js";
 import { temporaryFolder } from "../support/temporary.js";
 import { FIXTURES, folderOf, group, oracleOf } from "./support.js";
 
@@ -181,6 +182,41 @@ describe("train", () => {
     const unseeded = other.get("0.weight/graft")?.data as Float32Array;
     expect(Math.hypot(...unseeded)).toBeLessThan(0.6 * Math.hypot(...after));
   });
+});
+
+describe.skipIf(!hasArtifacts)("artifacts found in the wild (shared/artifacts)", () => {
+  it.each([
+    ["microsoft-onnxruntime-training_api", "input-0", [784], 10],
+    ["Bozu1206-SeizureGuard/training_artifacts", "input", [18, 1024], 2],
+  ] as const)(
+    "%s: Fishy, Shampoo and Adam",
+    async (set, input, dims, classes) => {
+      const folder = temporaryFolder();
+      const size = dims.reduce((product, dim) => product * dim, 1);
+      const examples = 16;
+      const values = Float32Array.from({ length: examples * size }, (_, i) => Math.sin(i * 0.37) * Math.cos(i * 0.011));
+      const labels = BigInt64Array.from({ length: examples }, (_, i) => BigInt(i % classes));
+      const columns: [string, NamedTensor][] = [
+        [input, { type: DataType.FLOAT, dims: [examples, ...dims], data: values }],
+        ["labels", { type: DataType.INT64, dims: [examples], data: labels }],
+      ];
+      const data = join(folder, "data.safetensors");
+      writeFileSync(data, encodeSafetensors(new Map(columns)));
+      for (const optimizer of ["fishy", "shampoo", "adam"]) {
+        const run = join(folder, optimizer);
+        const { code, stderr } = await fishy(
+          ...["train", join(SHARED, "artifacts", set), "--data", data, "--optimizer", optimizer, "--steps", "12"],
+          ...["--batch-size", "16", "--no-shuffle", "--scale", "none", "--out", run, "-q"],
+        );
+        expect([code, stderr]).toEqual([0, ""]);
+        const all = losses(run);
+        expect(all).toHaveLength(12);
+        expect(Math.min(...all.slice(1)), optimizer).toBeLessThan(all[0] as number);
+        expect((await loadModel(join(run, "model.onnx"))).proto.graph.input.map((each) => each.name)).toEqual([input]);
+      }
+    },
+    60_000,
+  );
 });
 
 describe("values from elsewhere", () => {

@@ -13,7 +13,7 @@ import { createArrayOptimizer } from "../../src/training/array-optimizer.js";
 import { toOrt } from "../support/golden-run.js";
 import { type Feeds, relativeError } from "../support/run.js";
 import { hasArtifacts, SHARED } from "../support/shared.js";
-import { FIXTURES, folderOf, group, oracleOf } from "./support.js";
+import { FIXTURES, folderOf, group, oracleOf, readOracle } from "./support.js";
 import { trajectory } from "./trajectory.js";
 
 /** What `optimizer_model.onnx` of every artifact says. */
@@ -138,36 +138,15 @@ describe.skipIf(!hasArtifacts)("trajectories of Microsoft's optimizer tests (sha
   });
 });
 
-interface OracleEntry {
-  readonly name: string;
-  readonly dtype: "float32" | "int64" | "int32";
-  readonly shape: number[];
-  readonly off: number;
-  readonly len: number;
-}
-
 describe.skipIf(!hasArtifacts)("ONNX Runtime's values for artifacts found in the wild (shared/artifacts)", () => {
   const artifacts = join(SHARED, "artifacts");
   const microsoft = join(artifacts, "microsoft-onnxruntime-training_api");
   const ORACLES = { ms: microsoft, seiz: join(artifacts, "Bozu1206-SeizureGuard", "training_artifacts") };
 
-  function entriesOf(name: string, file: "feeds" | "expected"): Map<string, ort.Tensor> {
-    const folder = join(artifacts, "oracle", name);
-    const json = JSON.parse(readFileSync(join(folder, `${file}.json`), "utf8"));
-    const bytes = readFileSync(join(folder, `${file}.bin`));
-    return new Map(
-      ((json.feeds ?? json.outputs) as OracleEntry[]).map(({ name: key, dtype, shape, off, len }) => {
-        const buffer = bytes.buffer.slice(bytes.byteOffset + off, bytes.byteOffset + off + len);
-        const ArrayType = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array }[dtype];
-        return [key, new ort.Tensor(dtype, new ArrayType(buffer) as never, shape)];
-      }),
-    );
-  }
-
   it.each(Object.entries(ORACLES))("%s: loss, gradients, and five steps of AdamW", async (name, folder) => {
     const loaded = await loadArtifacts(folder);
-    const feeds = entriesOf(name, "feeds");
-    const expected = entriesOf(name, "expected");
+    const feeds = readOracle(join(artifacts, "oracle", name), "feeds");
+    const expected = readOracle(join(artifacts, "oracle", name), "expected");
     const parameters = new Set([...loaded.trainable, ...loaded.frozen]);
     const batch = Object.fromEntries([...feeds].filter(([key]) => !parameters.has(key)));
     for (const parameter of parameters) {

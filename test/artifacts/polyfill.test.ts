@@ -16,7 +16,8 @@ import { keepBackward } from "../../src/training/keep-backward.js";
 import { artifactRewriteOptions } from "../../src/training/source.js";
 import { toOrt } from "../support/golden-run.js";
 import { type Feeds, f32, relativeError, runModel } from "../support/run.js";
-import { FIXTURES, folderOf, group, int64Scalar, oracleOf } from "./support.js";
+import { hasArtifacts, SHARED } from "../support/shared.js";
+import { FIXTURES, folderOf, group, int64Scalar, oracleOf, readOracle } from "./support.js";
 import { withoutDropout } from "./trajectory.js";
 
 /** Gives Dropout the ratio 0, as in the oracle: its masks cannot be compared. */
@@ -86,6 +87,32 @@ describe("polyfilled", () => {
     );
     const model = withFields(proto, { graph: withFields(proto.graph, { node }) });
     await expect(polyfill(model)).rejects.toThrow(/'.*ReluGrad_0' \(LSTMGrad\) is an operator that fishy cannot write/);
+  });
+});
+
+describe.skipIf(!hasArtifacts)("artifacts found in the wild (shared/artifacts)", () => {
+  it.each([
+    ["ms", "microsoft-onnxruntime-training_api"],
+    ["seiz", "Bozu1206-SeizureGuard/training_artifacts"],
+  ])("%s: polyfilled, gradients are ONNX Runtime's", async (name, set) => {
+    const artifacts = join(SHARED, "artifacts");
+    const feeds = readOracle(join(artifacts, "oracle", name), "feeds");
+    const expected = readOracle(join(artifacts, "oracle", name), "expected");
+    const { proto } = await loadTrainingModel(join(artifacts, set, "training_model.onnx"));
+    const model = await polyfill(proto);
+    const gradients = [...expected.keys()].filter((key) => key.endsWith("_grad"));
+    for (const { name: input = "", type } of model.graph.input) {
+      if (feeds.has(input) || input === LAZY_RESET) continue;
+      const dims = type?.tensorType?.shape?.dim.map((dim) => Number(dim.dimValue)) ?? [];
+      feeds.set(input, f32(new Float32Array(dims.reduce((product, dim) => product * dim, 1)), dims));
+    }
+    feeds.set(LAZY_RESET, new ort.Tensor("bool", Uint8Array.of(1), [1]));
+    const result = await runModel(model, Object.fromEntries(feeds));
+    expect(gradients).toHaveLength(4);
+    for (const gradient of gradients) {
+      const found = result[nextBufferName(gradient.replace(/_grad$/, ""))]?.data as Float32Array;
+      expect(relativeError(found, expected.get(gradient)?.data as Float32Array), gradient).toBeLessThan(1e-5);
+    }
   });
 });
 

@@ -27,3 +27,24 @@ export function group(oracle: ReadonlyMap<string, NamedTensor>, prefix: string):
 export function int64Scalar(value: number): ort.Tensor {
   return new ort.Tensor("int64", BigInt64Array.of(BigInt(value)), []);
 }
+
+interface OracleEntry {
+  readonly name: string;
+  readonly dtype: "float32" | "int64" | "int32";
+  readonly shape: number[];
+  readonly off: number;
+  readonly len: number;
+}
+
+/** The tensors of a folder of shared/artifacts/oracle. */
+export function readOracle(folder: string, file: "feeds" | "expected"): Map<string, ort.Tensor> {
+  const json = JSON.parse(readFileSync(join(folder, `${file}.json`), "utf8"));
+  const bytes = readFileSync(join(folder, `${file}.bin`));
+  return new Map(
+    ((json.feeds ?? json.outputs) as OracleEntry[]).map(({ name, dtype, shape, off, len }) => {
+      const buffer = bytes.buffer.slice(bytes.byteOffset + off, bytes.byteOffset + off + len);
+      const ArrayType = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array }[dtype];
+      return [name, new ort.Tensor(dtype, new ArrayType(buffer) as never, shape)];
+    }),
+  );
+}
