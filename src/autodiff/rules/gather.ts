@@ -4,21 +4,27 @@ import { DataType } from "../../onnx/proto.js";
 import type { GradientContext, GradientRule } from "../rule.js";
 import { dimension, reshapeLike, shapeOf, staticShape, zerosLike } from "../shapes.js";
 
+/** WebGPU computes with int32 only, and it is half as much to move; no axis is too long for it. */
+function toInt32(c: GradientContext, indices: string): string {
+  return c.elemType(indices) === DataType.INT32 ? indices : c.b.cast(indices, DataType.INT32);
+}
+
 export const gather: GradientRule = {
   opType: "Gather",
   gradient: (c) => ({
     0: () => {
       const { b } = c;
-      const [data, indices] = [c.input(0), c.input(1)];
+      const data = c.input(0);
       const axis = c.axis(intOf(c.node, "axis", 0), data);
       const rank = c.rank(data);
-      const inner = c.rank(indices);
+      const inner = c.rank(c.input(1));
+      const indices = toInt32(c, c.input(1));
       // dy: data[:axis] + indices + data[axis+1:]. The axes of the indices become one, so that dy has data's rank.
       const flatIndices = inner === 1 ? indices : b.reshape(indices, [-1]);
       const dy = inner === 1 ? c.cotangent() : mergeAxes(c.cotangent());
       const around = Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis);
       const wide = around.length === 0 ? flatIndices : b.unsqueeze(flatIndices, around);
-      const full = b.expand(toInt64(wide), b.shape(dy));
+      const full = b.expand(wide, b.shape(dy));
       // Not ScatterND: with repeated indices its CPU kernel of ONNX Runtime 1.30 races between threads.
       return b.op("ScatterElements", [zerosLike(c, data), full, dy], { axis, reduction: "add" });
 
@@ -30,10 +36,6 @@ export const gather: GradientRule = {
           ...(axis + 1 < rank ? [b.slice(shape, [axis + 1], [rank], [0])] : []),
         ];
         return b.reshape(value, parts.length === 1 ? (parts[0] as string) : b.concat(parts, 0));
-      }
-
-      function toInt64(value: string): string {
-        return c.elemType(indices) === DataType.INT64 ? value : b.cast(value, DataType.INT64);
       }
     },
   }),
@@ -74,16 +76,16 @@ function gatherNDGradient(c: GradientContext): string {
     axes.map((axis) => dimension(c, data, axis)),
     0,
   );
-  const raw = c.input(1);
-  const positive = b.where(b.less(raw, b.i64(0)), b.add(raw, sizes), raw);
-  let places = b.reduceSum(b.mul(positive, b.i64(axes.map(stride))), [-1], false);
+  const raw = toInt32(c, c.input(1));
+  const positive = b.where(b.less(raw, b.i32(0)), b.add(raw, b.cast(sizes, DataType.INT32)), raw);
+  let places = b.reduceSum(b.mul(positive, b.i32(axes.map(stride))), [-1], false);
   if (batchDims > 0) {
     const batches =
       batchDims === 1
         ? dimension(c, data, 0)
         : b.mul(dimension(c, data, 0), b.i64([product(known.slice(0, batchDims - 1))]));
     const rows = b.op("Range", [b.i64(0), b.squeeze(batches, [0]), b.i64(1)]);
-    const offsets = b.mul(b.unsqueeze(rows, [1]), b.i64(stride(batchDims - 1)));
+    const offsets = b.mul(b.unsqueeze(b.cast(rows, DataType.INT32), [1]), b.i32(stride(batchDims - 1)));
     places = b.add(b.reshape(places, b.concat([batches, b.i64([-1])], 0)), offsets);
   }
   const rest = product(known.slice(indexed - 1));
