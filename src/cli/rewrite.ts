@@ -4,7 +4,7 @@ import type { SampledOutputs } from "../artifacts/keep-backward.js";
 import type { LoadedArtifacts } from "../artifacts/load.js";
 import { polyfill } from "../artifacts/polyfill/polyfill.js";
 import { inferenceOutputs } from "../artifacts/provenance.js";
-import { type AlgorithmName, withTrainingInfo } from "../artifacts/training-info.js";
+import { type AlgorithmName, withTrainingInfo } from "../artifacts/training-info-writer.js";
 import { UsageError } from "../errors.js";
 import { float } from "../onnx/attributes.js";
 import { withFields } from "../onnx/codec.js";

@@ -2,11 +2,19 @@
  * The bodies of ONNX Runtime's training operators (meaning: orttraining/core/graph/training_op_defs.cc and
  * orttraining/training_ops/cpu), in opset 18.
  */
-import { type Attributes, float, floatOf, intOf, intsOf, stringOf } from "../../onnx/attributes.js";
+import { type Attributes, floatOf, intOf, intsOf, stringOf } from "../../onnx/attributes.js";
 import { DataType, type NodeProto } from "../../onnx/proto.js";
 import { numbersOf } from "../../onnx/tensor.js";
-import { type Body, type BodyContext, NoBody, rankOf, scalarLike } from "./body.js";
-import { gradientsOf, requireType, shapedValue, typeAt, zerosOf } from "./from-forward.js";
+import { geluGrad, quickGeluGrad, softmaxGrad, tanhGeluGrad } from "./activations.js";
+import { at, type Body, type BodyContext, NoBody, range, rankOf, scalarLike } from "./body.js";
+import { gradientsOf, requireType, typeAt, zerosOf } from "./from-forward.js";
+import { gatherElementsGrad, gatherGrad, gatherNdGrad, sliceGrad } from "./movement.js";
+import {
+  batchNormalizationGrad,
+  batchNormInternal,
+  layerNormalizationGrad,
+  simplifiedLayerNormalizationGrad,
+} from "./normalization.js";
 
 /** By operator; MaxPoolGrad and AveragePoolGrad stand in ai.onnx, the others in com.microsoft. */
 export const BODIES: Readonly<Record<string, Body>> = {
@@ -66,14 +74,6 @@ export const BODIES: Readonly<Record<string, Body>> = {
     }),
   TanhGrad: (c) => [c.b.mul(at(c, 0), c.b.sub(scalarLike(c, 1, 1), c.b.mul(at(c, 1), at(c, 1))))],
 };
-
-function at({ inputs }: BodyContext, position: number): string {
-  return inputs[position] as string;
-}
-
-function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, i) => from + i);
-}
 
 /** The attributes of a node that its forward operator has too. */
 function attributesOf(node: NodeProto, names: readonly string[]): Attributes {
@@ -178,173 +178,11 @@ function crossEntropyGrad(context: BodyContext): Promise<readonly string[]> {
   });
 }
 
-/** (dY, X, scale, mean, inverse deviation) → (dX, dscale, dbias). */
-function layerNormalizationGrad(context: BodyContext): Promise<readonly string[]> {
-  const { b, node } = context;
-  const [dy, x, scale] = [at(context, 0), at(context, 1), at(context, 2)];
-  const scaleType = typeAt(context, 2);
-  const bias = b.mul(scale, scalarLike(context, 2, 0));
-  return gradientsOf(context, {
-    inputs: new Map([
-      [x, typeAt(context, 1)],
-      [scale, scaleType],
-      [bias, scaleType],
-    ]),
-    emit: () => b.op("LayerNormalization", [x, scale, bias], { axis: intOf(node, "axis", -1) }),
-    cotangent: dy,
-    wrt: [x, scale, bias].slice(0, node.output.length),
-  });
-}
-
-/** (dY, X, scale, 1/rms) → (dX, dscale), with x̂ = X/rms. */
-function simplifiedLayerNormalizationGrad(context: BodyContext): readonly string[] {
-  const { b, node } = context;
-  const [dy, x, scale, inverse] = [at(context, 0), at(context, 1), at(context, 2), at(context, 3)];
-  const rank = rankOf(context, 1);
-  const axis = intOf(node, "axis", -1);
-  const start = axis < 0 ? axis + rank : axis;
-  const normalized = b.mul(x, inverse);
-  const scaled = b.mul(dy, scale);
-  const mean = b.reduce("ReduceMean", b.mul(scaled, normalized), range(start, rank), true);
-  const dx = b.mul(inverse, b.sub(scaled, b.mul(normalized, mean)));
-  const product = b.mul(dy, normalized);
-  return [dx, start === 0 ? product : b.reduceSum(product, range(0, start), false)];
-}
-
-/** (X, scale, B, mean, variance) → (Y, running mean, running variance, saved mean, saved inverse deviation). */
-function batchNormInternal(context: BodyContext): readonly string[] {
-  const { b, node } = context;
-  const epsilon = floatOf(node, "epsilon", 1e-5);
-  const [y, mean, variance] = b.node("BatchNormalization", context.inputs, {
-    outputs: 3,
-    attributes: {
-      ...floatAttributes({ epsilon, momentum: floatOf(node, "momentum", 0.9) }),
-      training_mode: 1,
-    },
-  });
-  const axes = [0, ...range(2, rankOf(context, 0))];
-  const [x, keep] = [at(context, 0), (value: string) => b.reduce("ReduceMean", value, axes, true)];
-  const batchMean = keep(x);
-  const centred = b.sub(x, batchMean);
-  const deviation = b.sqrt(b.add(keep(b.mul(centred, centred)), scalarLike(context, 0, epsilon)));
-  const flat = (value: string) => b.reshape(value, [-1]);
-  return [y, mean, variance, flat(batchMean), flat(b.op("Reciprocal", [deviation]))] as string[];
-}
-
-function floatAttributes(values: Readonly<Record<string, number>>): Attributes {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, float(value)]));
-}
-
-/** (dY, X, scale, mean, inverse deviation) → (dX, dscale, dbias), with x̂ = (X − mean)·inverse. */
-function batchNormalizationGrad(context: BodyContext): readonly string[] {
-  const { b } = context;
-  const [dy, x] = [at(context, 0), at(context, 1)];
-  const rank = rankOf(context, 1);
-  const axes = [0, ...range(2, rank)];
-  const channel = (value: string) => b.reshape(value, [1, -1, ...Array(rank - 2).fill(1)]);
-  const [scale, mean, inverse] = [2, 3, 4].map((i) => channel(at(context, i))) as [string, string, string];
-  const normalized = b.mul(b.sub(x, mean), inverse);
-  const average = (value: string) => b.reduce("ReduceMean", value, axes, true);
-  const centred = b.sub(b.sub(dy, average(dy)), b.mul(normalized, average(b.mul(dy, normalized))));
-  return [
-    b.mul(b.mul(scale, inverse), centred),
-    b.reduceSum(b.mul(dy, normalized), axes, false),
-    b.reduceSum(dy, axes, false),
-  ];
-}
-
 /** dY·mask/(1 − ratio), whatever the training mode: as ONNX Runtime's kernel does. */
 function dropoutGrad(context: BodyContext): readonly string[] {
   const { b } = context;
   const ratio = context.inputs[2] || b.f32(0.5);
   return [b.div(b.where(at(context, 1), at(context, 0), b.f32(0)), b.sub(b.f32(1), ratio))];
-}
-
-function softmaxGrad(context: BodyContext, axes: readonly number[]): string {
-  const { b } = context;
-  const [dy, y] = [at(context, 0), at(context, 1)];
-  return b.mul(y, b.sub(dy, b.reduceSum(b.mul(dy, y), axes, true)));
-}
-
-/** dY·(Φ(x) + x φ(x)). */
-function geluGrad(context: BodyContext, x: string): string {
-  const { b } = context;
-  const c = (value: number) => scalarLike(context, 1, value);
-  const cdf = b.mul(c(0.5), b.add(c(1), b.op("Erf", [b.mul(x, c(Math.SQRT1_2))])));
-  const density = b.mul(b.exp(b.mul(b.mul(x, x), c(-0.5))), c(1 / Math.sqrt(2 * Math.PI)));
-  return b.mul(at(context, 0), b.add(cdf, b.mul(x, density)));
-}
-
-/** Of x/2·(1 + tanh u), u = √(2/π)(x + 0.044715x³): dY/2·(1 + tanh u + x(1 − tanh² u)u′). */
-function tanhGeluGrad(context: BodyContext, x: string): string {
-  const { b } = context;
-  const c = (value: number) => scalarLike(context, 1, value);
-  const slope = Math.sqrt(2 / Math.PI);
-  const square = b.mul(x, x);
-  const t = b.op("Tanh", [b.mul(b.mul(x, b.add(c(1), b.mul(square, c(0.044715)))), c(slope))]);
-  const inner = b.mul(b.add(c(1), b.mul(square, c(3 * 0.044715))), c(slope));
-  const rest = b.mul(b.mul(x, b.sub(c(1), b.mul(t, t))), inner);
-  return b.mul(b.mul(at(context, 0), c(0.5)), b.add(b.add(c(1), t), rest));
-}
-
-/** Of x·σ(αx): dY·σ(1 + αx(1 − σ)). */
-function quickGeluGrad(context: BodyContext): readonly string[] {
-  const { b, node } = context;
-  const c = (value: number) => scalarLike(context, 1, value);
-  const scaled = b.mul(at(context, 1), c(floatOf(node, "alpha", 1.702)));
-  const gate = b.op("Sigmoid", [scaled]);
-  return [b.mul(at(context, 0), b.mul(gate, b.add(c(1), b.mul(scaled, b.sub(c(1), gate)))))];
-}
-
-/** (shape, indices, dY) → ddata. */
-function gatherGrad(context: BodyContext): Promise<readonly string[]> {
-  const { b, node } = context;
-  const type = shapedValue(context, 0);
-  const data = zerosOf(context, at(context, 0), type);
-  return gradientsOf(context, {
-    inputs: new Map([
-      [data, type],
-      [at(context, 1), typeAt(context, 1)],
-    ]),
-    emit: () => b.op("Gather", [data, at(context, 1)], { axis: intOf(node, "axis", 0) }),
-    cotangent: at(context, 2),
-    wrt: [data],
-  });
-}
-
-/** (dY, shape, indices) → ddata. */
-function gatherElementsGrad(context: BodyContext): readonly string[] {
-  const { b, node } = context;
-  const data = zerosOf(context, at(context, 1), shapedValue(context, 1));
-  const attributes = { axis: intOf(node, "axis", 0), reduction: "add" };
-  return [b.op("ScatterElements", [data, at(context, 2), at(context, 0)], attributes)];
-}
-
-/** (shape, indices, dY) → ddata. */
-function gatherNdGrad(context: BodyContext): readonly string[] {
-  const { b, node } = context;
-  if (intOf(node, "batch_dims", 0) !== 0) throw new NoBody("gathers in batches");
-  const data = zerosOf(context, at(context, 0), shapedValue(context, 0));
-  return [b.op("ScatterND", [data, at(context, 1), at(context, 2)], { reduction: "add" })];
-}
-
-/** (dY, shape, starts, ends, axes, steps) → ddata. */
-function sliceGrad(context: BodyContext): Promise<readonly string[]> {
-  const { b, node } = context;
-  const type = shapedValue(context, 1);
-  const data = zerosOf(context, at(context, 1), type);
-  const bounds = [2, 3, 4, 5].flatMap((i) => {
-    const name = node.input[i];
-    const constant = name ? context.constantOf(name) : undefined;
-    if (name && !constant) throw new NoBody("slices at computed bounds");
-    return constant ? [b.i64(numbersOf(constant))] : [];
-  });
-  return gradientsOf(context, {
-    inputs: new Map([[data, type]]),
-    emit: () => b.op("Slice", [data, ...bounds]),
-    cotangent: at(context, 0),
-    wrt: [data],
-  });
 }
 
 /** (dY, A, B) → (dA, dB). */

@@ -38,3 +38,12 @@ export function scalarLike(context: BodyContext, position: number, value: number
   // Gradients have the type of what they are the gradient of; nearly all are float.
   return type === undefined ? context.b.f32(value) : context.b.constant(type, value);
 }
+
+/** The value of an input in the body. */
+export function at({ inputs }: BodyContext, position: number): string {
+  return inputs[position] as string;
+}
+
+export function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
+}
