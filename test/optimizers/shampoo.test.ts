@@ -453,6 +453,39 @@ describe("edges", () => {
     await optimizer.release();
   });
 
+  it("the trace factor makes exponent 1 the inverse of a separable Fisher", async () => {
+    // F = A ⊗ B, whose statistics are L = tr(B)·A and R = tr(A)·B: rank one in each, here with the ridge as the rest.
+    const options: OptimizerOptions = {
+      name: "fishy",
+      ...PLAIN,
+      exponent: 1,
+      epsilon: 0.1,
+      traceFactor: true,
+      learningRate: 1,
+    };
+    const [a, c] = [normals(3, 1), normals(4, 2)];
+    const sample = a.flatMap((x) => c.map((y) => x * y));
+    const optimizer = await createArrayOptimizer(options, [{ name: "w", dims: [3, 4], data: new Float32Array(12) }]);
+    await optimizer.step({ w: sample }, { w: sample });
+    // Along the sample g: F = ggᵀ has the eigenvalue |g|², so F⁻¹g = g/|g|², but for the ridge on both sides.
+    const square = sample.reduce((sum, x) => sum + x * x, 0);
+    const expected = sample.map((x) => -x / square / 1.1 ** 2);
+    expect(relativeError(optimizer.parameters.get("w") ?? [], expected)).toBeLessThan(1e-5);
+    await optimizer.release();
+  });
+
+  it("diagnostics compare the true and the sampled gradient", async () => {
+    const options: OptimizerOptions = { name: "fishy", ...PLAIN, diagnostics: true };
+    const optimizer = await createArrayOptimizer(options, [{ name: "w", dims: [7, 5], data: start }]);
+    const [g, s] = [gradients[0], sampled[0]] as [number[], number[]];
+    const { metrics } = await optimizer.step({ w: g }, { w: s });
+    const dot = (x: number[], y: number[]) => x.reduce((sum, value, i) => sum + value * (y[i] as number), 0);
+    expect(metrics["gradient/norm"]).toBeCloseTo(Math.sqrt(dot(g, g)), 4);
+    expect(metrics["gradient/sampled_norm"]).toBeCloseTo(Math.sqrt(dot(s, s)), 4);
+    expect(metrics["gradient/cosine"]).toBeCloseTo(dot(g, s) / Math.sqrt(dot(g, g) * dot(s, s)), 5);
+    await optimizer.release();
+  });
+
   it("Fishy without sampled gradients is refused", async () => {
     const optimizer = await createArrayOptimizer({ name: "fishy" }, [{ name: "w", dims: [7, 5], data: start }]);
     await expect(optimizer.step({ w: start })).rejects.toThrow(/fishy takes its statistics from sampled gradients/);

@@ -89,6 +89,18 @@ const shape = {
     .describe(
       "p of M^(−1/p), the same for each side. Default with k preconditioned dimensions: 2k for shampoo (−1/4 each side of a matrix), k for fishy and fim-shampoo (−1/2). An object sets it by k, such as { 1: 2, 2: 3 } (G: exponent_override; M: by order).",
     ),
+  traceFactor: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Takes the statistics for the factors of F ≈ ⊗S_i / tr(F)^(k−1) and scales the direction by tr(F)^((k−1)/p): with exponent 1 and centred samples it is F⁻¹G where F is separable. Matters only without a graft.",
+    ),
+  diagnostics: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Metrics at each update of sampled statistics: norms of the true and of the sampled gradient, and their cosine.",
+    ),
   blockSize: option(
     number({ min: 1, integer: true }),
     1024,

@@ -41,6 +41,7 @@ export function planParameter(parameter: ParameterSpec, options: ShampooOptions)
           count: region.count,
           size: region.block[axis] as number,
           exponent,
+          tracePower: options.traceFactor ? (axes.length - 1) / (axes.length * exponent) : 0,
         },
       ]),
     );

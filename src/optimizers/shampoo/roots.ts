@@ -14,6 +14,8 @@ export interface Factor {
   readonly count: number;
   readonly size: number;
   readonly exponent: number;
+  /** The root is multiplied by the trace of the statistics to this power. */
+  readonly tracePower: number;
 }
 
 /** Factors that are rooted in one stack. */
@@ -21,6 +23,7 @@ export interface RootGroup {
   readonly name: string;
   readonly size: number;
   readonly exponent: number;
+  readonly tracePower: number;
   readonly factors: readonly Factor[];
   /** Matrices in all. */
   readonly count: number;
@@ -33,7 +36,8 @@ const STACK_ELEMENTS = 2 ** 20;
 export function groupFactors(factors: readonly Factor[]): RootGroup[] {
   const stacks = new Map<string, Factor[][]>();
   for (const factor of factors) {
-    const key = `${factor.size}^${Number(factor.exponent.toFixed(4))}`;
+    const trace = factor.tracePower > 0 ? "t" : "";
+    const key = `${factor.size}^${Number(factor.exponent.toFixed(4))}${trace}`;
     const known = stacks.get(key) ?? [];
     if (known.length === 0) stacks.set(key, known);
     const open = known[known.length - 1];
@@ -46,6 +50,7 @@ export function groupFactors(factors: readonly Factor[]): RootGroup[] {
       name: groups.length === 1 ? key : `${key}.${i}`,
       size: (group[0] as Factor).size,
       exponent: (group[0] as Factor).exponent,
+      tracePower: (group[0] as Factor).tracePower,
       factors: group,
       count: group.reduce((sum, factor) => sum + factor.count, 0),
     })),
@@ -101,7 +106,8 @@ export function emitRoots(
       const before = stacked(group, (one) => one.preconditioner);
       const roots = emitInverseRoots(b, statistics, group.count, group.size, group.exponent, options, factor);
       const usable = b.reshape(roots.usable, [group.count, 1, 1]);
-      const after = b.where(usable, roots.root, before);
+      const root = scaledByTrace(b, group, roots.root, statistics, factor);
+      const after = b.where(usable, root, before);
       splitStack(b, group, after).forEach((value, i) => {
         const one = group.factors[i] as Factor;
         state.set(one.preconditioner, one.count === 1 ? b.squeeze(value, [0]) : value);
@@ -144,6 +150,19 @@ export function emitRoots(
     ]),
     blockMetrics,
   };
+}
+
+function scaledByTrace(
+  b: GraphBuilder,
+  group: RootGroup,
+  root: string,
+  statistics: string,
+  factor: string | undefined,
+): string {
+  if (group.tracePower === 0) return root;
+  const eye = b.op("EyeLike", [b.op("ConstantOfShape", [b.i64([group.size, group.size])])], { dtype: DataType.FLOAT });
+  const trace = b.reduceSum(b.mul(statistics, eye), [1, 2], true);
+  return b.mul(root, b.pow(factor ? b.mul(trace, factor) : trace, b.f32(group.tracePower)));
 }
 
 function splitStack(b: GraphBuilder, group: RootGroup, stack: string): string[] {

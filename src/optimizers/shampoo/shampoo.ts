@@ -13,6 +13,7 @@ import { accumulate, addWeighted } from "../common.js";
 import type { Optimizer, ParameterSpec, StepResult, StepValues } from "../optimizer.js";
 import { createSchedule, type RunLength } from "../schedules.js";
 import { emitBlocks, emitUnblock, type Partition, type Region } from "./blocking.js";
+import { emitGradientMetrics } from "./diagnostics.js";
 import { expectedRegion } from "./expected.js";
 import { emitGraft, emitWithNormOf, hasSecondMoment } from "./grafting.js";
 import { emitMomentum, momentumCorrection } from "./momentum.js";
@@ -120,7 +121,23 @@ function emitAllStatistics(
       }
     });
   }
-  return { parameters: new Map(), state };
+  // Expected statistics have no gradient to compare.
+  const compares =
+    options.diagnostics &&
+    options.name !== "shampoo" &&
+    plans.every(({ parameter }) => (values.statisticsTerms?.(parameter.name) ?? []).every(isGradient));
+  const metrics = compares
+    ? emitGradientMetrics(
+        b,
+        plans.map((plan) => plan.parameter),
+        values,
+      )
+    : new Map<string, string>();
+  return { parameters: new Map(), state, metrics };
+}
+
+function isGradient(term: StatisticsTerm): boolean {
+  return term.kind === "gradient";
 }
 
 /** What a parameter's statistics take: one gradient, or what the program knows of its expectation. */
