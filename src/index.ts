@@ -9,6 +9,8 @@
 // Set before the runtime loads: official builds of ONNX Runtime upload usage data otherwise.
 process.env.ORT_DISABLE_TELEMETRY ??= "1";
 
+export type { ArtifactFiles } from "./artifacts/artifact-files.js";
+export { type ArtifactOptions, type LoadedArtifacts, loadArtifacts } from "./artifacts/load.js";
 export type { Dataset } from "./data/dataset.js";
 export { loadDataset } from "./data/load.js";
 export { FishyError, UsageError } from "./errors.js";
@@ -25,5 +27,6 @@ export { planSections, type RewriteOptions, rewrite } from "./rewrite/rewrite.js
 export type { SectionPlan } from "./sections/plan.js";
 export { parseSections, type SectionSpec } from "./sections/spec.js";
 export { exportModel } from "./training/export.js";
+export { exportCheckpoint, exportSafetensors } from "./training/export-parameters.js";
 export { Progress } from "./training/progress.js";
 export { resume, type TrainOptions, type TrainResult, train } from "./training/train.js";
