@@ -1,6 +1,6 @@
 /** Training artifacts → an ordinary source model with the parameters' values and the loss in the graph. */
 import { FishyError } from "../errors.js";
-import { type ValueType, valueInfo } from "../onnx/builder.js";
+import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
 import { withFields } from "../onnx/codec.js";
 import { type ExternalSource, readTensor } from "../onnx/external.js";
 import { tensorsOf } from "../onnx/map-tensors.js";
@@ -84,7 +84,7 @@ export async function loadArtifacts(
   const { graph, directory } = await withParameters(standard.graph, values, checkpoint, from);
   const buffers = training && accumulatedParameters(training.proto.graph);
   const trainable = checkpoint ? order.filter((name) => checkpoint.trainable.has(name)) : (buffers ?? order);
-  const loss = forwardOutputs(graph)[0] as string;
+  const loss = withScalarLoss(graph);
   const frozen = order.filter((name) => !trainable.includes(name));
   const outputs = inferenceOutputs(from.proto, graph, loss);
   const steps = checkpoint?.optimizerGroups[0]?.step ?? 0;
@@ -240,6 +240,20 @@ async function withParameters(
     }),
     directory,
   };
+}
+
+/** The loss's name. ONNX Runtime 1.16 and earlier kept the dimensions that the loss reduces, as ones: they go. */
+function withScalarLoss(graph: GraphProto): string {
+  const loss = forwardOutputs(graph)[0] as string;
+  const info = graph.output.find(({ name }) => name === loss);
+  const type = info && declaredType(info);
+  if (!type?.shape || type.shape.length < 2 || type.shape.some((dim) => dim !== 1)) return loss;
+  const b = new GraphBuilder(graph);
+  const scalar = b.op("Squeeze", [loss], {}, `${loss}/scalar`);
+  graph.output = graph.output.map((output) =>
+    output.name === loss ? valueInfo(scalar, { elemType: type.elemType, shape: [] }) : output,
+  );
+  return scalar;
 }
 
 /**

@@ -6,17 +6,24 @@ import { isArtifacts } from "../../src/artifacts/artifact-files.js";
 import { readCheckpoint, type TrainingCheckpoint } from "../../src/artifacts/checkpoint.js";
 import { writeCheckpoint } from "../../src/artifacts/checkpoint-writer.js";
 import { loadArtifacts } from "../../src/artifacts/load.js";
+import { readOptimizerModel } from "../../src/artifacts/optimizer-model.js";
 import { FishyError } from "../../src/errors.js";
-import { intOf } from "../../src/onnx/attributes.js";
+import { type Attributes, attributesFrom, float, intOf } from "../../src/onnx/attributes.js";
+import { emptyGraph, valueInfo } from "../../src/onnx/builder.js";
 import { problemsOf } from "../../src/onnx/check.js";
 import { decodeModel, encodeModel, withFields } from "../../src/onnx/codec.js";
 import { GraphIndex } from "../../src/onnx/graph.js";
 import { countOperators } from "../../src/onnx/opcount.js";
 import { DataType, type ModelProto, type NodeProto, type TensorProto } from "../../src/onnx/proto.js";
 import { dataOf, dimsOf, numbersOf, tensorFromData, tensorFromNumbers } from "../../src/onnx/tensor.js";
+import { type OptimizerOptions, parseOptimizerOptions } from "../../src/optimizers/registry.js";
+import { rewrite } from "../../src/rewrite/rewrite.js";
+import { artifactOptimizer, artifactRewriteOptions } from "../../src/training/source.js";
+import { toOrt } from "../support/golden-run.js";
+import { modelOf, relativeError, runModel } from "../support/run.js";
 import { hasArtifacts, SHARED } from "../support/shared.js";
 import { temporaryFolder } from "../support/temporary.js";
-import { FIXTURES, folderOf } from "./support.js";
+import { FIXTURES, folderOf, group, int64Scalar, oracleOf } from "./support.js";
 
 describe("a folder of artifacts", () => {
   it.each(FIXTURES)("%s: an ordinary model with its parameters and the loss inside", async (name) => {
@@ -213,6 +220,80 @@ describe("values without a checkpoint", () => {
     }
     await expect(loadArtifacts({ training }, { parameterBuffer: new Float32Array(3) })).rejects.toThrow(
       /has 3 elements; the trainable parameters need 160, all of them 160/,
+    );
+  });
+});
+
+describe("losses of older files, and further outputs", () => {
+  it("a loss of shape [1, 1] becomes a scalar, and outputs that were asked for stay", async () => {
+    const folder = temporaryFolder();
+    const model = decodeModel(readFileSync(join(folderOf("lora"), "eval_model.onnx")));
+    const mean = model.graph.node.at(-1) as NodeProto;
+    expect(mean.opType).toBe("ReduceMean");
+    mean.attribute = attributesFrom({ keepdims: 1 });
+    const loss = model.graph.output[0]?.name ?? "";
+    const typed = (name: string, ...dims: (string | number)[]) =>
+      valueInfo(name, { elemType: DataType.FLOAT, shape: dims });
+    model.graph.output = [typed(loss, 1, 1), typed("output", "batch", 6)];
+    const path = join(folder, "eval_model.onnx");
+    writeFileSync(path, encodeModel(model));
+    const artifacts = await loadArtifacts({ eval: path, checkpoint: join(folderOf("lora"), "checkpoint") });
+    expect(artifacts.loss).not.toBe(loss);
+    expect(artifacts.outputs).toEqual(["output"]);
+    const program = await rewrite(artifacts.proto, artifactRewriteOptions(artifacts));
+    const oracle = oracleOf("lora");
+    const result = await runModel(program.model, {
+      seed: int64Scalar(1),
+      ...Object.fromEntries([...group(oracle, "input")].map(([input, value]) => [input, toOrt(value)])),
+    });
+    expect(result.loss?.dims).toEqual([]);
+    expect(result.loss?.data[0]).toBeCloseTo(Number(oracle.get("loss")?.data[0]), 5);
+    for (const [parameter, { data }] of group(oracle, "grad")) {
+      expect(relativeError(result[`${parameter}_grad`]?.data as Float32Array, data as Float32Array)).toBeLessThan(1e-5);
+    }
+  });
+});
+
+describe("the default optimizer", () => {
+  const optimizerModel = (node: NodeProto[]): ModelProto => ({
+    ...modelOf(emptyGraph("optimizer")),
+    graph: { ...emptyGraph("optimizer"), node },
+  });
+  const node = (opType: string, attributes: Attributes = {}): NodeProto => ({
+    opType,
+    domain: "com.microsoft",
+    input: [],
+    output: [],
+    attribute: attributesFrom(attributes),
+  });
+  const optionsOf = async (model: ModelProto) =>
+    artifactOptimizer({ ...(await loadArtifacts(folderOf("mlp"))), optimizer: readOptimizerModel(model) });
+
+  it("AdamW of either mode, with clipping", async () => {
+    const clip = node("InplaceClipGradNorm", { max_norm: float(2.5), norm_type: "fro" });
+    const adamw = (mode: number) =>
+      node("AdamWOptimizer", { adam_mode: mode, weight_decay: float(0.05), alpha: float(0.8) });
+    const options = await optionsOf(optimizerModel([clip, adamw(0)]));
+    expect(parseOptimizerOptions(options as OptimizerOptions)).toMatchObject({
+      name: "adamw",
+      variant: "pytorch",
+      beta1: 0.8,
+      weightDecay: 0.05,
+      learningRate: 1e-3,
+      maxGradientNorm: 2.5,
+    });
+    expect(await optionsOf(optimizerModel([adamw(1)]))).toMatchObject({ variant: "transformers" });
+  });
+
+  it("SGD; and an AdamW without bias correction is refused", async () => {
+    const sgd = await optionsOf(optimizerModel([node("SGDOptimizerV2")]));
+    expect(parseOptimizerOptions(sgd as OptimizerOptions)).toMatchObject({
+      name: "sgd",
+      learningRate: 1e-3,
+      momentum: 0,
+    });
+    await expect(optionsOf(optimizerModel([node("AdamWOptimizer", { correct_bias: 0 })]))).rejects.toThrow(
+      /without bias correction/,
     );
   });
 });
