@@ -2,6 +2,8 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { FishyError, messageOf, UsageError } from "../errors.js";
+import { loadModel } from "../onnx/model-file.js";
+import { accumulatedParameters } from "./training-names.js";
 
 /** Paths; `onnxruntime.training.artifacts.generate_artifacts` names them so, with an optional prefix. */
 export interface ArtifactFiles {
@@ -28,7 +30,11 @@ const CHECKPOINTS = ["checkpoint", "checkpoint.ckpt", "nominal_checkpoint"];
 export async function isArtifacts(path: string): Promise<boolean> {
   const info = await stat(path).catch(() => undefined);
   if (info?.isDirectory()) return (await readdir(path)).some((name) => MODEL.test(name) || name.endsWith("_model.ort"));
-  return info !== undefined && /(training|eval)_model\.onnx$/.test(basename(path));
+  if (info === undefined || !/(training|eval)_model\.onnx$/.test(basename(path))) return false;
+  // Any model may have such a name.
+  const { training, eval: evalModel, checkpoint } = await findArtifacts(path);
+  if (checkpoint !== undefined || (training !== undefined && evalModel !== undefined)) return true;
+  return training !== undefined && accumulatedParameters((await loadModel(training)).proto.graph).length > 0;
 }
 
 /**

@@ -18,10 +18,10 @@ import { DataType, type ModelProto, type NodeProto, type TensorProto } from "../
 import { dataOf, dimsOf, numbersOf, tensorFromData, tensorFromNumbers } from "../../src/onnx/tensor.js";
 import { type OptimizerOptions, parseOptimizerOptions } from "../../src/optimizers/registry.js";
 import { rewrite } from "../../src/rewrite/rewrite.js";
-import { artifactOptimizer, artifactRewriteOptions } from "../../src/training/source.js";
+import { artifactOptimizer, artifactRewriteOptions, openSource } from "../../src/training/source.js";
 import { toOrt } from "../support/golden-run.js";
 import { modelOf, relativeError, runModel } from "../support/run.js";
-import { hasArtifacts, SHARED } from "../support/shared.js";
+import { GRAPHS, hasArtifacts, SHARED } from "../support/shared.js";
 import { temporaryFolder } from "../support/temporary.js";
 import { FIXTURES, folderOf, group, int64Scalar, oracleOf } from "./support.js";
 
@@ -67,6 +67,16 @@ describe("a folder of artifacts", () => {
       /several sets of training artifacts, with the prefixes '', 'mine_'/,
     );
     expect((await loadArtifacts(join(folder, "mine_eval_model.onnx"))).trainable).toHaveLength(4);
+  });
+
+  it("a model of such a name that is none of them is a model", async () => {
+    const folder = temporaryFolder();
+    const path = join(folder, "my_training_model.onnx");
+    copyFileSync(join(GRAPHS, "pytorch", "mlp_tanh", "model.onnx"), path);
+    expect(await isArtifacts(path)).toBe(false);
+    expect((await openSource(path)).proto.graph.output).toHaveLength(1);
+    copyFileSync(join(folderOf("mlp"), "training_model.onnx"), path);
+    expect(await isArtifacts(path)).toBe(true);
   });
 
   it("of something else: says what is missing", async () => {
