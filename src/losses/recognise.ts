@@ -11,6 +11,8 @@ export interface RecognisedOutput {
   /** The pre-activation of the output layer: logits, or predicted values. */
   readonly preActivation: string;
   readonly family: Family;
+  /** Class indices, or the values that are compared with; undefined where the form does not tell which they are. */
+  readonly target?: string;
 }
 
 /**
@@ -30,14 +32,14 @@ export function recogniseLoss(
   let node = index.producer(loss);
   while (node && isScaling(index, node)) node = index.producer(scaledInput(index, node));
   if (!node) return undefined;
-  if (node.opType === "SoftmaxCrossEntropyLoss") return softmaxAt(node.input[0] as string, 1);
+  if (node.opType === "SoftmaxCrossEntropyLoss") return softmaxAt(node, node.input[0] as string, 1);
   if (node.opType === "NegativeLogLikelihoodLoss") {
     const logProbabilities = index.producer(node.input[0] as string);
     if (logProbabilities?.opType !== "LogSoftmax") return undefined;
     const logits = logProbabilities.input[0] as string;
     const rank = types.get(logits)?.shape?.length ?? 0;
     const axis = intOf(logProbabilities, "axis", -1);
-    return softmaxAt(logits, axis < 0 ? axis + rank : axis);
+    return softmaxAt(node, logits, axis < 0 ? axis + rank : axis);
   }
   if (node.opType === "ReduceMean" || node.opType === "ReduceSum") {
     const inner = index.producer(node.input[0] as string);
@@ -45,16 +47,16 @@ export function recogniseLoss(
       inner && (inner.opType === "Abs" ? index.producer(inner.input[0] as string) : squared(index, inner));
     if (difference?.opType === "Sub") {
       const [a, b] = difference.input as [string, string];
-      if (isTarget(b)) return { preActivation: a, family: familyByName("gaussian") };
-      if (isTarget(a)) return { preActivation: b, family: familyByName("gaussian") };
+      if (isTarget(b)) return { preActivation: a, family: familyByName("gaussian"), target: b };
+      if (isTarget(a)) return { preActivation: b, family: familyByName("gaussian"), target: a };
     }
     if (inner) return sigmoidForm(index, inner, isTarget) ?? logSigmoidForm(index, node.input[0] as string, isTarget);
   }
   return undefined;
 }
 
-function softmaxAt(preActivation: string, axis: number): RecognisedOutput {
-  return { preActivation, family: familyByName("softmax", { axis }) };
+function softmaxAt(loss: NodeProto, preActivation: string, axis: number): RecognisedOutput {
+  return { preActivation, family: familyByName("softmax", { axis }), target: loss.input[1] as string };
 }
 
 /** Division or multiplication by a constant, Identity, Reshape, or negation: what stands between a sum and the loss. */
@@ -87,8 +89,9 @@ function sigmoidForm(
   if (left?.opType !== "Softplus" || right?.opType !== "Mul") return undefined;
   const logits = left.input[0] as string;
   const [a, b] = right.input as [string, string];
-  const matches = (a === logits && isTarget(b)) || (b === logits && isTarget(a));
-  return matches ? { preActivation: logits, family: familyByName("bernoulli") } : undefined;
+  const target = a === logits ? b : a;
+  const matches = (a === logits || b === logits) && isTarget(target);
+  return matches ? { preActivation: logits, family: familyByName("bernoulli"), target } : undefined;
 }
 
 /** Sums and products of targets, log σ(x) and log(1 − σ(x)), all of one x: as ONNX Runtime's BCEWithLogitsLoss writes it. */

@@ -45,6 +45,8 @@ export interface ManifestLoss {
   readonly name: LossName;
   /** The model output that the loss is taken of; absent when the loss was in the graph. */
   readonly output?: string;
+  /** The source model's output that is the loss, when it was in the graph. */
+  readonly value?: string;
   /** The input with the labels or target values; absent when the loss was in the graph. */
   readonly target?: string;
   /** Softmax cross-entropy: the axis of the classes, and their number where it is static. */

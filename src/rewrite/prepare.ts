@@ -156,7 +156,7 @@ function outputLayer(
 }
 
 /** Whether a value does not depend on any of `parameters`. */
-function isIndependentOf(order: readonly NodeProto[], parameters: readonly string[]): (name: string) => boolean {
+export function isIndependentOf(order: readonly NodeProto[], parameters: readonly string[]): (name: string) => boolean {
   const dependent = new Set(parameters);
   for (const node of order) {
     if (node.input.some((name) => dependent.has(name))) for (const output of node.output) dependent.add(output);

@@ -216,7 +216,11 @@ function emitLoss(
       b.output("loss", scalar);
     }
     const one = b.constant(type.elemType, type.shape?.length === 0 ? 1 : [1]);
-    return { seeds: new Map([[loss.output, one]]), activation: undefined, manifest: { name: "in-graph" } };
+    return {
+      seeds: new Map([[loss.output, one]]),
+      activation: undefined,
+      manifest: { name: "in-graph", value: loss.output },
+    };
   }
   const definition = lossByName(loss.name);
   const target = targetOf(b, prepared, options, {
@@ -243,10 +247,10 @@ function emitLoss(
 }
 
 /** The target: a new input, or the input that `--target-input` names. */
-function targetOf(
+export function targetOf(
   b: GraphBuilder,
-  prepared: PreparedModel,
-  options: RewriteOptions,
+  prepared: Pick<PreparedModel, "inputs" | "types">,
+  options: Pick<RewriteOptions, "targetInput">,
   { loss, type: wanted, name: defaultName }: { loss: ResolvedLoss; type: ValueType; name: "labels" | "target" },
 ): { name: string; type: ValueType } {
   const name = options.targetInput;
@@ -281,7 +285,7 @@ function compatible(a: NonNullable<ValueType["shape"]>, b: NonNullable<ValueType
 }
 
 /** The number of examples, from the first dimension of the model's first input that has one: a float32 scalar. */
-function emitBatchSize(b: GraphBuilder, { inputs, types }: PreparedModel): string {
+export function emitBatchSize(b: GraphBuilder, { inputs, types }: Pick<PreparedModel, "inputs" | "types">): string {
   for (const name of inputs) {
     const batch = types.get(name)?.shape?.[0];
     if (batch === undefined) continue;

@@ -4,7 +4,7 @@ import { FishyError } from "../errors.js";
 import type { Optimizer } from "../optimizers/optimizer.js";
 import type { Position } from "./checkpoint.js";
 import type { Evaluation } from "./evaluator.js";
-import type { StepRecord } from "./metrics.js";
+import { heldOutFields, type StepRecord } from "./metrics.js";
 import type { Stepper } from "./stepper.js";
 
 export interface LoopOptions {
@@ -100,14 +100,6 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     index = 0;
   }
   return result(false);
-}
-
-/** An evaluation as it stands in a record. */
-export function heldOutFields(evaluation: Evaluation): Pick<StepRecord, "held_out_loss" | "held_out_accuracy"> {
-  return {
-    held_out_loss: evaluation.loss,
-    ...(evaluation.accuracy !== undefined && { held_out_accuracy: evaluation.accuracy }),
-  };
 }
 
 /** What helps against a run that diverges. */

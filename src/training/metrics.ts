@@ -1,6 +1,7 @@
 /** What is written down of a run: one line of JSON for each step in `metrics.jsonl`. */
 import { closeSync, existsSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { FishyError } from "../errors.js";
+import type { Evaluation } from "./evaluator.js";
 
 /** One step. */
 export interface StepRecord {
@@ -23,6 +24,21 @@ export interface StepRecord {
   /** Evaluation after this step. */
   readonly held_out_loss?: number;
   readonly held_out_accuracy?: number;
+  readonly held_out_top5?: number;
+  readonly held_out_perplexity?: number;
+  readonly held_out_reconstruction_error?: number;
+}
+
+/** An evaluation as it stands in a record. */
+export function heldOutFields(evaluation: Evaluation): Partial<StepRecord> {
+  const { loss, accuracy, top5, perplexity, reconstructionError } = evaluation;
+  return {
+    held_out_loss: loss,
+    ...(accuracy !== undefined && { held_out_accuracy: accuracy }),
+    ...(top5 !== undefined && { held_out_top5: top5 }),
+    ...(perplexity !== undefined && { held_out_perplexity: perplexity }),
+    ...(reconstructionError !== undefined && { held_out_reconstruction_error: reconstructionError }),
+  };
 }
 
 /** Lines gathered before they are written, and how long they may wait (milliseconds). */

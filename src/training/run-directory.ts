@@ -9,7 +9,7 @@ import type { ModelProto } from "../onnx/proto.js";
 import { readManifest, type TrainingProgram } from "../rewrite/manifest.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
 import { writeFileAtomically } from "./checkpoint.js";
-import type { Evaluation } from "./evaluator.js";
+import type { Evaluation, LocatedModel } from "./evaluator.js";
 import type { Moments } from "./moments.js";
 import type { RunOptions } from "./options.js";
 
@@ -119,6 +119,11 @@ export class RunDirectory {
     const manifest = readManifest(proto, this.programFile);
     if (!manifest) throw new FishyError(`${this.programFile} is no training program: it has no fishy manifest.`);
     return { model: proto, manifest, directory };
+  }
+
+  /** The source model as it was; undefined for a program that was trained without one. */
+  async readSource(): Promise<LocatedModel | undefined> {
+    return existsSync(this.sourceFile) ? loadModel(this.sourceFile) : undefined;
   }
 
   readMoments(): Moments | undefined {

@@ -8,10 +8,10 @@ import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
 import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.js";
 import type { RunLength } from "../optimizers/schedules.js";
 import { loadCheckpoint, type Position, pruneCheckpoints, saveCheckpoint, sha256 } from "./checkpoint.js";
-import { Evaluator } from "./evaluator.js";
+import { Evaluator, type LocatedModel } from "./evaluator.js";
 import { canExport, saveTrained } from "./export.js";
-import { DIVERGENCE_ADVICE, DivergenceError, heldOutFields, type LoopResult, runLoop, START } from "./loop.js";
-import { MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
+import { DIVERGENCE_ADVICE, DivergenceError, type LoopResult, runLoop, START } from "./loop.js";
+import { heldOutFields, MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
 import { type Moments, momentOfState } from "./moments.js";
 import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
 import { type MemoryData, openData } from "./run-data.js";
@@ -33,6 +33,8 @@ export interface RunSetup {
   readonly optimizer?: OptimizerFactory | undefined;
   /** Where files go; none are written without. */
   readonly directory?: RunDirectory | undefined;
+  /** The source model, whose inference pass evaluations run; the one in the folder otherwise. */
+  readonly source?: LocatedModel | undefined;
   /** A checkpoint to go on from. */
   readonly from?: string | undefined;
   /** Moments of the gradient to start from; those in the folder otherwise. */
@@ -91,7 +93,10 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     threads,
     directory: program.directory,
   });
-  const evaluator = await Evaluator.create(program, inputs, { threads });
+  const evaluator = await Evaluator.create(program, inputs, {
+    threads,
+    source: setup.source ?? (await directory?.readSource()),
+  });
   const fingerprint = fingerprintOf(setup, optimizer, batchSize);
   let writer: MetricsWriter | undefined;
   try {

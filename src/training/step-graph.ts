@@ -9,6 +9,8 @@ import { capturedBy, prune } from "../onnx/graph.js";
 import { DataType, type GraphProto, type ModelProto } from "../onnx/proto.js";
 import { declaredType, tensorType } from "../onnx/types.js";
 import type { Optimizer, StepResult, StepSchedule, StepValues } from "../optimizers/optimizer.js";
+import { judgedByLoss } from "../rewrite/evaluation.js";
+import { emitJudgement, type Judged, type JudgementOutputs } from "../rewrite/judgement.js";
 import type { ManifestParameter, TrainingProgram } from "../rewrite/manifest.js";
 import { fedTensors } from "./inputs.js";
 import { shiftsForDivisions } from "./shifts.js";
@@ -138,29 +140,26 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
 }
 
 /**
- * The forward pass alone: the loss and, for class labels, how many are right: [right, labels]. Data inputs keep their symbolic
- * batch axis, so that any batch size runs.
+ * The program's forward pass alone: the loss, and what is counted beside it. Data inputs keep their symbolic batch axis,
+ * so that any batch size runs.
  */
-export function buildEvaluationGraph(program: TrainingProgram): { model: ModelProto; hits?: string } {
+export function buildForwardGraph(program: TrainingProgram): { model: ModelProto } & JudgementOutputs {
   const { manifest } = program;
   const graph = copyProgramGraph(program, new Map());
   const b = new GraphBuilder(graph);
+  const { name, output, target, classAxis = 1, classes } = manifest.loss;
+  let judged: Judged | undefined;
+  if (name !== "in-graph" && output !== undefined && target !== undefined) {
+    const info = program.model.graph.output.find((candidate) => candidate.name === output);
+    const shape = [...((info && declaredType(info)?.shape) ?? [])];
+    if (name === "softmax-cross-entropy") shape[classAxis] = classes ?? null;
+    judged = judgedByLoss({ name, output, classAxis, type: { shape } }, target);
+  }
   graph.output = [];
   b.output(manifest.lossOutput, SCALAR);
-  const { output, target, classAxis } = manifest.loss;
-  let hits: string | undefined;
-  if (output !== undefined && target !== undefined && classAxis !== undefined) {
-    const predicted = b.op("ArgMax", [output], { axis: classAxis, keepdims: 0 });
-    const right = b.cast(b.equal(predicted, b.cast(target, DataType.INT64)), DataType.INT64);
-    const counts = [b.reduceSum(right, undefined, false), b.op("Size", [right])];
-    hits = b.concat(
-      counts.map((count) => b.unsqueeze(count, [0])),
-      0,
-    );
-    b.output(hits, { elemType: DataType.INT64, shape: [2] });
-  }
+  const judgement = emitJudgement(b, judged);
   finishGraph(graph);
-  return { model: modelAround(graph, program), ...(hits !== undefined && { hits }) };
+  return { model: modelAround(graph, program), ...judgement };
 }
 
 /**

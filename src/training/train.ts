@@ -116,6 +116,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     heldOut: memoryHeldOut,
     optimizer: factory,
     directory,
+    source,
     moments,
   };
   return follow(setup, options, isolate);
