@@ -234,6 +234,64 @@ describe("values without a checkpoint", () => {
   });
 });
 
+describe("float16", () => {
+  /** The linear layer's weight as float16, cast where it is used. */
+  async function halved(): Promise<{ eval: string; checkpoint: string }> {
+    const folder = temporaryFolder();
+    const files = { eval: join(folder, "eval_model.onnx"), checkpoint: join(folder, "checkpoint") };
+    const model = decodeModel(readFileSync(join(folderOf("lora"), "eval_model.onnx")));
+    const { graph } = model;
+    graph.input = graph.input.map((input) =>
+      input.name === "linear.weight"
+        ? valueInfo("linear.weight", { elemType: DataType.FLOAT16, shape: [6, 8] })
+        : input,
+    );
+    for (const node of graph.node) node.input = node.input.map((name) => (name === "linear.weight" ? "wide" : name));
+    graph.node.unshift({
+      opType: "Cast",
+      name: "widen",
+      input: ["linear.weight"],
+      output: ["wide"],
+      attribute: attributesFrom({ to: DataType.FLOAT }),
+    });
+    writeFileSync(files.eval, encodeModel(model));
+    const checkpoint = await readCheckpoint(join(folderOf("lora"), "checkpoint"));
+    // 0.5 everywhere: bits 0x3800.
+    const weight = tensorFromData("linear.weight", DataType.FLOAT16, [6, 8], new Uint16Array(48).fill(0x3800));
+    const frozen = new Map(checkpoint.frozen).set("linear.weight", weight);
+    await writeCheckpoint(files.checkpoint, { ...checkpoint, frozen });
+    return files;
+  }
+
+  it("frozen weights stay float16 while the others train", async () => {
+    const files = await halved();
+    const artifacts = await loadArtifacts(files);
+    const half = await rewrite(artifacts.proto, artifactRewriteOptions(artifacts));
+    const oracle = oracleOf("lora");
+    const feeds = {
+      seed: int64Scalar(1),
+      ...Object.fromEntries([...group(oracle, "input")].map(([input, value]) => [input, toOrt(value)])),
+    };
+    const found = await runModel(half.model, feeds);
+    const parameters = new Map([["linear.weight", tensorFromNumbers("", DataType.FLOAT, [6, 8], Array(48).fill(0.5))]]);
+    const wide = await loadArtifacts(folderOf("lora"), { parameters });
+    const expected = await runModel((await rewrite(wide.proto, artifactRewriteOptions(wide))).model, feeds);
+    for (const output of ["loss", "A_grad", "B_grad", "A_sampled_grad"]) {
+      expect(relativeError(found[output]?.data as Float32Array, expected[output]?.data as Float32Array)).toBeLessThan(
+        1e-6,
+      );
+    }
+  });
+
+  it("trainable float16 parameters are refused, with the remedy", async () => {
+    const files = await halved();
+    const artifacts = await loadArtifacts(files);
+    await expect(
+      rewrite(artifacts.proto, artifactRewriteOptions(artifacts, { trainable: ["linear.weight"] })),
+    ).rejects.toThrow(/'linear\.weight' is float16; fishy trains float32 parameters/);
+  });
+});
+
 describe("losses of older files, and further outputs", () => {
   it("a loss of shape [1, 1] becomes a scalar, and outputs that were asked for stay", async () => {
     const folder = temporaryFolder();
