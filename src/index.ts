@@ -26,6 +26,7 @@ export type { Manifest, TrainingProgram } from "./rewrite/manifest.js";
 export { planSections, type RewriteOptions, rewrite } from "./rewrite/rewrite.js";
 export type { SectionPlan } from "./sections/plan.js";
 export { parseSections, type SectionSpec } from "./sections/spec.js";
+export { type EvaluateOptions, type EvaluateResult, evaluate } from "./training/evaluate.js";
 export { exportModel } from "./training/export.js";
 export { exportCheckpoint, exportSafetensors } from "./training/export-parameters.js";
 export { Progress } from "./training/progress.js";

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { FishyError, messageOf } from "../errors.js";
+import { evalCommand } from "./eval.js";
 import { exportCommand } from "./export.js";
 import { inspectCommand } from "./inspect.js";
 import { rewriteCommand } from "./rewrite.js";
@@ -19,6 +20,7 @@ export function createProgram(): Command {
     .addCommand(inspectCommand())
     .addCommand(rewriteCommand())
     .addCommand(trainCommand())
+    .addCommand(evalCommand())
     .addCommand(exportCommand());
 }
 

@@ -4,15 +4,18 @@ import { Command, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { OPTIMIZER_NAMES, type OptimizerOptions } from "../optimizers/registry.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
+import { METRICS, type Metric } from "../training/best.js";
+import type { Evaluation } from "../training/evaluator.js";
 import { Progress } from "../training/progress.js";
 import { artifactOptimizer, isLoadedArtifacts, openSource } from "../training/source.js";
 import { resume, type TrainOptions, type TrainResult, train } from "../training/train.js";
 import { parseAssignments, readConfig, type TrainConfig } from "./config.js";
+import { addDataOptions, type DataFlags, dataOptionsOf } from "./data-options.js";
 import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOptionsOf } from "./model-options.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatTable } from "./table.js";
 
-interface TrainFlags extends ModelFlags, SourceFlags {
+interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   config?: string;
   data?: string[];
   optimizer?: string;
@@ -25,10 +28,12 @@ interface TrainFlags extends ModelFlags, SourceFlags {
   seed?: number;
   out?: string;
   heldOut?: string[];
-  input?: string[];
-  scale?: string;
   shuffle: boolean;
   evaluateEvery?: number;
+  metric?: Metric;
+  patience?: number;
+  minDelta?: number;
+  keepBest?: boolean;
   checkpointEvery?: number;
   threads?: number;
   resume?: string;
@@ -62,29 +67,35 @@ export function trainCommand(): Command {
     .option("--seed <n>", "seeds the order of the data and the sampling; default 0", parseInteger)
     .option("--out <dir>", "folder of the run; default runs/MODEL-OPTIMIZER-TIME")
     .option("--held-out <what...>", "a fraction, a number of examples, or files: evaluated, not trained on")
-    .option("--input <mappings...>", "program input by dataset column: INPUT=COLUMN")
-    .option("--scale <how>", "integers to floats: auto divides bytes by 255, none, or a factor")
     .option("--no-shuffle", "keep the order of the data")
     .option("--evaluate-every <n>", "steps between evaluations of what is held out; default one epoch", parseInteger)
+    .addOption(
+      new Option("--metric <name>", "what tells which evaluation is the best; default loss").choices([...METRICS]),
+    )
+    .option("--patience <n>", "stop after as many evaluations without a better one", parseInteger)
+    .option("--min-delta <x>", "by how much an evaluation must be better; default 0", parseNumber)
+    .option("--keep-best", "keep the checkpoint of the best evaluation, and write its model")
     .option("--checkpoint-every <n>", "steps between checkpoints; default only at the end", parseInteger)
     .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger)
     .option("--resume <dir>", "go on with the run in this folder, bit for bit as if it had never stopped")
     .option("-q, --quiet", "no progress")
     .option("--json", "print the result as one line of JSON");
-  return addSourceOptions(addModelOptions(command)).action(async (model: string | undefined, flags: TrainFlags) => {
-    const progress = flags.quiet ? undefined : new Progress();
-    const follow = { handleSignals: true, ...progress?.hooks };
-    let result: TrainResult;
-    try {
-      result = flags.resume
-        ? await resume(flags.resume, follow)
-        : await train({ ...(await optionsOf(model, flags)), ...follow });
-    } finally {
-      progress?.finish();
-    }
-    process.stdout.write(`${flags.json ? JSON.stringify(summaryOf(result)) : formatResult(result)}\n`);
-    if (result.outcome === "interrupted") process.exitCode = EXIT_INTERRUPTED;
-  });
+  return addSourceOptions(addModelOptions(addDataOptions(command))).action(
+    async (model: string | undefined, flags: TrainFlags) => {
+      const progress = flags.quiet ? undefined : new Progress();
+      const follow = { handleSignals: true, ...progress?.hooks };
+      let result: TrainResult;
+      try {
+        result = flags.resume
+          ? await resume(flags.resume, follow)
+          : await train({ ...(await optionsOf(model, flags)), ...follow });
+      } finally {
+        progress?.finish();
+      }
+      process.stdout.write(`${flags.json ? JSON.stringify(summaryOf(result)) : formatResult(result)}\n`);
+      if (result.outcome === "interrupted") process.exitCode = EXIT_INTERRUPTED;
+    },
+  );
 }
 
 async function optionsOf(model: string | undefined, flags: TrainFlags): Promise<TrainOptions> {
@@ -132,13 +143,14 @@ function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags): Optim
 }
 
 function runFlags(flags: TrainFlags): Partial<TrainOptions> {
-  const { batchSize, epochs, steps, seed, heldOut, input, scale, evaluateEvery, checkpointEvery, threads } = flags;
-  const given = { batchSize, epochs, steps, seed, evaluateEvery, checkpointEvery, threads };
+  const { batchSize, epochs, steps, seed, heldOut, evaluateEvery, checkpointEvery, threads } = flags;
+  const { metric, patience, minDelta, keepBest } = flags;
+  const evaluation = { evaluateEvery, metric, patience, minDelta, keepBest };
+  const given = { batchSize, epochs, steps, seed, ...evaluation, checkpointEvery, threads };
   return {
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     ...(heldOut && { heldOut: heldOutOf(heldOut) }),
-    ...(input && { inputs: mappingsOf(input) }),
-    ...(scale !== undefined && { scale: Number.isFinite(Number(scale)) ? Number(scale) : (scale as "auto" | "none") }),
+    ...dataOptionsOf(flags),
     ...(!flags.shuffle && { shuffle: false }),
   };
 }
@@ -147,16 +159,6 @@ function heldOutOf(values: readonly string[]): number | string[] {
   const [only] = values;
   const number = values.length === 1 ? Number(only) : Number.NaN;
   return Number.isFinite(number) ? number : [...values];
-}
-
-function mappingsOf(mappings: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    mappings.map((mapping) => {
-      const at = mapping.indexOf("=");
-      if (at < 1) throw new UsageError(`--input '${mapping}' must be INPUT=COLUMN.`);
-      return [mapping.slice(0, at), mapping.slice(at + 1)];
-    }),
-  );
 }
 
 function defaultFolder(model: string, optimizer: string): string {
@@ -169,17 +171,41 @@ function summaryOf({ state: _state, losses: _losses, ...summary }: TrainResult):
   return summary;
 }
 
+const OUTCOMES = {
+  completed: "Trained",
+  interrupted: "Stopped after",
+  "stopped early": "Stopped early after",
+} as const;
+
 function formatResult(result: TrainResult): string {
-  const { train: fit, heldOut } = result;
-  const percent = (accuracy: number | undefined) => (accuracy === undefined ? "" : `${(100 * accuracy).toFixed(2)} %`);
-  const rows = [
-    ...(fit ? [["training", fit.loss.toPrecision(6), percent(fit.accuracy)]] : []),
-    ...(heldOut ? [["held out", heldOut.loss.toPrecision(6), percent(heldOut.accuracy)]] : []),
-  ];
+  const { train: fit, heldOut, best, outcome } = result;
+  const caveat = heldOut?.caveat ?? fit?.caveat;
   return [
-    `${result.outcome === "completed" ? "Trained" : "Stopped after"} ${result.steps} steps in ${result.seconds.toFixed(1)} s (${(1000 * result.secondsPerStep).toFixed(1)} ms a step, median ${(1000 * result.medianSecondsPerStep).toFixed(1)} ms)`,
-    ...(rows.length > 0 ? [formatTable(["examples", "loss", "accuracy"], rows)] : []),
+    `${OUTCOMES[outcome]} ${result.steps} steps in ${result.seconds.toFixed(1)} s (${(1000 * result.secondsPerStep).toFixed(1)} ms a step, median ${(1000 * result.medianSecondsPerStep).toFixed(1)} ms)`,
+    ...(fit || heldOut ? [evaluationTable({ training: fit, "held out": heldOut })] : []),
+    ...(best ? [`Best ${best.metric}: ${best.value.toPrecision(6)} at step ${best.step}`] : []),
+    ...(caveat ? [`Note: ${caveat}`] : []),
     ...(result.modelFile ? [`Model: ${result.modelFile}`] : []),
     ...(result.directory ? [`Run: ${result.directory}`] : []),
   ].join("\n");
+}
+
+function evaluationTable(evaluations: Readonly<Record<string, Evaluation | undefined>>): string {
+  const percent = (value: number) => `${(100 * value).toFixed(2)} %`;
+  const digits = (value: number) => value.toPrecision(6);
+  const columns: [name: string, metric: Metric, format: (value: number) => string][] = [
+    ["loss", "loss", digits],
+    ["accuracy", "accuracy", percent],
+    ["top-5", "top5", percent],
+    ["perplexity", "perplexity", digits],
+    ["squared error", "reconstructionError", digits],
+  ];
+  const rows = Object.entries(evaluations).filter((row): row is [string, Evaluation] => row[1] !== undefined);
+  const shown = columns.filter(([, metric]) => rows.some(([, evaluation]) => evaluation[metric] !== undefined));
+  const cell = (value: number | undefined, format: (value: number) => string) =>
+    value === undefined ? "" : format(value);
+  return formatTable(
+    ["examples", ...shown.map(([name]) => name)],
+    rows.map(([name, evaluation]) => [name, ...shown.map(([, metric, format]) => cell(evaluation[metric], format))]),
+  );
 }

@@ -19,6 +19,7 @@ import { basename, dirname, join } from "node:path";
 import { readBytes } from "../data/bytes.js";
 import { decodeSafetensors, type NamedTensor, safetensorsPieces } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
+import type { Best } from "./best.js";
 import type { TrainingState } from "./state.js";
 
 const CHECKPOINT_VERSION = 1;
@@ -34,6 +35,8 @@ export interface Position {
   readonly batch: number;
   /** Seconds of training so far. */
   readonly seconds: number;
+  /** The best evaluation so far; absent before the first, and when none is looked for. */
+  readonly best?: Best;
 }
 
 export interface Checkpoint {
@@ -51,7 +54,7 @@ interface CheckpointManifest {
 
 /** Writes `checkpoint-<step>` into `folder` and returns its path. */
 export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: string): string {
-  const target = join(folder, `checkpoint-${checkpoint.position.step}`);
+  const target = checkpointPath(folder, checkpoint.position.step);
   const temporary = join(folder, `.${basename(target)}.${process.pid}.tmp`);
   try {
     mkdirSync(folder, { recursive: true });
@@ -129,10 +132,18 @@ export function listCheckpoints(folder: string): string[] {
     .map(({ path }) => path);
 }
 
-/** Deletes all but the newest `keep` checkpoints. */
-export function pruneCheckpoints(folder: string, keep: number): void {
+/** The folder of a step's checkpoint. */
+export function checkpointPath(folder: string, step: number): string {
+  return join(folder, `checkpoint-${step}`);
+}
+
+/** Deletes all but the newest `keep` checkpoints and that of the step `spared`. */
+export function pruneCheckpoints(folder: string, keep: number, spared?: number): void {
   const paths = listCheckpoints(folder);
-  for (const path of paths.slice(0, Math.max(0, paths.length - keep))) rmSync(path, { recursive: true, force: true });
+  const best = spared === undefined ? undefined : checkpointPath(folder, spared);
+  for (const path of paths.slice(0, Math.max(0, paths.length - keep))) {
+    if (path !== best) rmSync(path, { recursive: true, force: true });
+  }
 }
 
 /** Hexadecimal SHA-256. */

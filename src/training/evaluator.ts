@@ -30,15 +30,6 @@ export interface Evaluation {
   readonly caveat?: string;
 }
 
-/** What is measured, by the names of `Evaluation`. */
-export const METRICS = ["loss", "accuracy", "top5", "perplexity", "reconstructionError"] as const;
-export type Metric = (typeof METRICS)[number];
-
-/** Whether a larger value of the metric is the better one. */
-export function isHigherBetter(metric: Metric): boolean {
-  return metric === "accuracy" || metric === "top5";
-}
-
 const TRAINING_FORWARD =
   "The forward pass is that of training (dropout or batch statistics), because only the training program is known: the numbers are not those of inference. Train or evaluate the source model.";
 

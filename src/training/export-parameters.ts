@@ -9,14 +9,14 @@ import { readTensor } from "../onnx/external.js";
 import { loadModel, type OnnxModel } from "../onnx/model-file.js";
 import { DataType, type TensorProto } from "../onnx/proto.js";
 import { dimsOf, elementCount } from "../onnx/tensor.js";
-import { listCheckpoints, loadCheckpoint, type Position, writeFileAtomically } from "./checkpoint.js";
+import { loadCheckpoint, type Position, writeFileAtomically } from "./checkpoint.js";
 import { replaceInitializers } from "./export.js";
 import { RunDirectory } from "./run-directory.js";
 import { toProto } from "./source.js";
 import type { TrainingState } from "./state.js";
 
 export interface ParameterExportOptions {
-  /** Which checkpoint's parameters; default the newest. */
+  /** Which checkpoint's parameters; default that of the best evaluation when the run keeps it, else the newest. */
   readonly checkpoint?: string;
 }
 
@@ -83,8 +83,7 @@ export async function exportSafetensors(
 async function openTrained(directory: string, options: ParameterExportOptions): Promise<TrainedModel> {
   const run = new RunDirectory(directory);
   run.readOptions();
-  const checkpoint = options.checkpoint ?? listCheckpoints(directory).at(-1);
-  if (checkpoint === undefined) throw new FishyError(`The run ${directory} has no checkpoint yet.`);
+  const checkpoint = options.checkpoint ?? run.bestCheckpoint();
   if (!existsSync(run.sourceFile)) {
     throw new FishyError(
       `The run ${directory} was started from a training program, which does not say all of its source's parameters. Train the source model instead.`,

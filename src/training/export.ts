@@ -15,7 +15,7 @@ import { loadModel, type SavedModel, saveModel } from "../onnx/model-file.js";
 import type { ModelProto, TensorProto } from "../onnx/proto.js";
 import { dataTypeName, dimsOf } from "../onnx/tensor.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
-import { listCheckpoints, loadCheckpoint } from "./checkpoint.js";
+import { loadCheckpoint } from "./checkpoint.js";
 import { RunDirectory } from "./run-directory.js";
 
 /**
@@ -94,7 +94,7 @@ export async function saveTrained(
 }
 
 export interface ExportOptions {
-  /** Which checkpoint's parameters; default the newest. */
+  /** Which checkpoint's parameters; default that of the best evaluation when the run keeps it, else the newest. */
   readonly checkpoint?: string;
 }
 
@@ -105,9 +105,7 @@ export interface ExportOptions {
 export async function exportModel(directory: string, path: string, options: ExportOptions = {}): Promise<SavedModel> {
   const run = new RunDirectory(directory);
   run.readOptions();
-  const checkpoint = options.checkpoint ?? listCheckpoints(directory).at(-1);
-  if (checkpoint === undefined) throw new FishyError(`The run ${directory} has no checkpoint yet.`);
-  const { state } = loadCheckpoint(checkpoint);
+  const { state } = loadCheckpoint(options.checkpoint ?? run.bestCheckpoint());
   return saveTrained(run, await run.readProgram(), state.model, path);
 }
 

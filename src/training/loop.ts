@@ -18,14 +18,21 @@ export interface LoopOptions {
   /** Steps between checkpoints; 0 for none. The last step is left to the caller. */
   readonly checkpointEvery: number;
   evaluate(): Promise<Evaluation>;
+  /** Learns of an evaluation; true ends the run. */
+  evaluated(position: Position, evaluation: Evaluation): boolean;
   checkpoint(position: Position): void;
   record(record: StepRecord): void;
   shouldStop(): boolean;
 }
 
+/** How a run ended: at its last step, by the user, or by its own evaluations (`patience`). */
+export type Outcome = "completed" | "interrupted" | "stopped early";
+
 export interface LoopResult {
   readonly position: Position;
-  readonly stopped: boolean;
+  readonly outcome: Outcome;
+  /** That of the last step, when an evaluation ended the run. */
+  readonly evaluation?: Evaluation;
   /** Seconds of each step. */
   readonly durations: readonly number[];
   readonly losses: readonly number[];
@@ -54,13 +61,13 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   const durations: number[] = [];
   const losses: number[] = [];
   const position = (): Position => ({ step, epoch, batch: index, seconds });
-  const result = (stopped: boolean): LoopResult => ({ position: position(), stopped, durations, losses });
+  const result = (outcome: Outcome): LoopResult => ({ position: position(), outcome, durations, losses });
 
   while (step < totalSteps) {
     let batches = 0;
     let mark = performance.now();
     for await (const batch of source.batches(epoch, index)) {
-      if (options.shouldStop()) return result(true);
+      if (options.shouldStop()) return result("interrupted");
       batches++;
       const filled = performance.now() - mark;
       await stepper.prepare(step + 1);
@@ -91,15 +98,17 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
         ...(Object.keys(outcome.blockMetrics).length > 0 && { block_diagnostics: outcome.blockMetrics }),
         ...(evaluation && heldOutFields(evaluation)),
       });
+      const isOver = evaluation !== undefined && options.evaluated(position(), evaluation);
       if (due(options.checkpointEvery)) options.checkpoint(position());
-      if (last) return result(false);
+      if (isOver) return { ...result("stopped early"), evaluation };
+      if (last) return result("completed");
       mark = performance.now();
     }
     if (batches === 0 && index === 0) throw new FishyError(`The data gave no full batch in epoch ${epoch}.`);
     epoch++;
     index = 0;
   }
-  return result(false);
+  return result("completed");
 }
 
 /** What helps against a run that diverges. */

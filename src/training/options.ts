@@ -3,6 +3,7 @@ import { z } from "zod";
 import { UsageError } from "../errors.js";
 import { number, option, parseOptions } from "../optimizers/options.js";
 import type { OptimizerOptions } from "../optimizers/registry.js";
+import { METRICS } from "./best.js";
 
 const count = number({ min: 1, integer: true });
 const text = z.string({ error: "must be a text" });
@@ -31,6 +32,10 @@ export const runOptions = z.strictObject({
   evaluateEvery: number({ min: 0, integer: true })
     .optional()
     .describe("Steps between evaluations of the held-out examples; default one epoch, 0 only at the end."),
+  metric: z.enum(METRICS).default("loss").describe("What tells which evaluation is the best."),
+  patience: count.optional().describe("Stops after as many evaluations without a better one."),
+  minDelta: option(number({ min: 0 }), 0, "By how much an evaluation must be better to count as better."),
+  keepBest: z.boolean().default(false).describe("Keep the checkpoint of the best evaluation, and export its model."),
   checkpointEvery: option(number({ min: 0, integer: true }), 0, "Steps between checkpoints; 0 only at the end."),
   keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
   threads: option(number({ min: 0, integer: true }), 0, "Threads of ONNX Runtime; 0 one for each core."),
@@ -52,6 +57,10 @@ export function parseRunOptions(options: RunOptions): ResolvedRunOptions {
   const parsed = parseOptions(runOptions, options, "train");
   if (parsed.steps !== undefined && parsed.epochs !== undefined) {
     throw new UsageError(`Both steps (${parsed.steps}) and epochs (${parsed.epochs}) are given. Give one of them.`);
+  }
+  const follows = parsed.patience !== undefined ? "patience" : parsed.keepBest ? "keepBest" : undefined;
+  if (follows !== undefined && parsed.heldOut === 0) {
+    throw new UsageError(`The option ${follows} follows the held-out examples, and nothing is held out (heldOut).`);
   }
   return parsed;
 }

@@ -95,11 +95,14 @@ export class Progress {
   }
 
   private evaluation(record: StepRecord): void {
-    const accuracy =
-      record.held_out_accuracy === undefined ? "" : ` · accuracy ${(100 * record.held_out_accuracy).toFixed(2)} %`;
-    this.line(
-      `${this.prefix()}step ${record.step} · held-out loss ${formatLoss(record.held_out_loss as number)}${accuracy}`,
-    );
+    const { held_out_loss, held_out_accuracy, held_out_perplexity, held_out_reconstruction_error } = record;
+    const fields = [
+      `held-out loss ${formatLoss(held_out_loss as number)}`,
+      held_out_accuracy !== undefined && `accuracy ${(100 * held_out_accuracy).toFixed(2)} %`,
+      held_out_perplexity !== undefined && `perplexity ${formatLoss(held_out_perplexity)}`,
+      held_out_reconstruction_error !== undefined && `squared error ${formatLoss(held_out_reconstruction_error)}`,
+    ];
+    this.line(`${this.prefix()}step ${record.step} · ${fields.filter(Boolean).join(" · ")}`);
   }
 
   private draw(activity?: string): void {

@@ -8,8 +8,10 @@ import { loadModel, saveModel } from "../onnx/model-file.js";
 import type { ModelProto } from "../onnx/proto.js";
 import { readManifest, type TrainingProgram } from "../rewrite/manifest.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
-import { writeFileAtomically } from "./checkpoint.js";
+import type { Best } from "./best.js";
+import { checkpointPath, listCheckpoints, loadCheckpoint, writeFileAtomically } from "./checkpoint.js";
 import type { Evaluation, LocatedModel } from "./evaluator.js";
+import type { Outcome } from "./loop.js";
 import type { Moments } from "./moments.js";
 import type { RunOptions } from "./options.js";
 
@@ -30,11 +32,12 @@ export interface StoredOptions {
 export interface RunSummary {
   /** Steps done. */
   readonly steps: number;
-  /** `interrupted`: stopped by the user before its last step. */
-  readonly outcome: "completed" | "interrupted";
+  readonly outcome: Outcome;
   /** The training examples after the last step (10,000 of a larger set, chosen at random); absent after an interruption. */
   readonly train?: Evaluation;
   readonly heldOut?: Evaluation;
+  /** The best evaluation, when the run looked for it; `model.onnx` is of that step when the best is kept. */
+  readonly best?: Pick<Best, "metric" | "step" | "value">;
   /** Loss of the last step's batch. */
   readonly lastLoss: number | null;
   /** Seconds of training, without evaluations, checkpoints and loading. */
@@ -130,6 +133,20 @@ export class RunDirectory {
     if (!existsSync(this.momentsFile)) return undefined;
     const { tensors, metadata } = decodeSafetensors(readFileSync(this.momentsFile), this.momentsFile);
     return { steps: Number(metadata.steps), tensors };
+  }
+
+  /**
+   * The checkpoint that an export or evaluation takes: that of the best evaluation when the run keeps it, otherwise the
+   * newest.
+   * @throws FishyError when there is none yet.
+   */
+  bestCheckpoint(): string {
+    const newest = listCheckpoints(this.path).at(-1);
+    if (newest === undefined) throw new FishyError(`The run ${this.path} has no checkpoint yet.`);
+    if (!this.readOptions().run.keepBest) return newest;
+    const { best } = loadCheckpoint(newest).position;
+    const path = best && checkpointPath(this.path, best.step);
+    return path !== undefined && existsSync(path) ? path : newest;
   }
 
   writeBlocks(blocks: ReadonlyMap<string, readonly string[]>): void {

@@ -7,8 +7,16 @@ import { encodeModel } from "../onnx/codec.js";
 import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
 import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.js";
 import type { RunLength } from "../optimizers/schedules.js";
-import { loadCheckpoint, type Position, pruneCheckpoints, saveCheckpoint, sha256 } from "./checkpoint.js";
-import { Evaluator, type LocatedModel } from "./evaluator.js";
+import { BestFollower } from "./best.js";
+import {
+  checkpointPath,
+  loadCheckpoint,
+  type Position,
+  pruneCheckpoints,
+  saveCheckpoint,
+  sha256,
+} from "./checkpoint.js";
+import { type Evaluation, Evaluator, type LocatedModel } from "./evaluator.js";
 import { canExport, saveTrained } from "./export.js";
 import { DIVERGENCE_ADVICE, DivergenceError, type LoopResult, runLoop, START } from "./loop.js";
 import { heldOutFields, MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
@@ -105,11 +113,12 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       const checkpoint = loadCheckpoint(setup.from, fingerprint);
       stepper.state.restore(checkpoint.state, `The checkpoint ${setup.from}`);
       start = checkpoint.position;
-      if (directory) truncateMetrics(directory.metricsFile, start.step);
     } else if (moments) {
       stepper.state.seed((name) => moments.tensors.get(momentOfState(name, options.optimizer) ?? ""));
     }
     if (directory) {
+      // A killed run leaves lines beyond its last checkpoint.
+      truncateMetrics(directory.metricsFile, start.step);
       writer = new MetricsWriter(directory.metricsFile);
       if (optimizer.blocks) directory.writeBlocks(optimizer.blocks);
     }
@@ -130,8 +139,14 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       hooks.onActivity?.("evaluating");
       return evaluator.evaluate(batches, (name) => stepper.carriedTensor(name));
     };
+    const { keepBest, patience, metric, minDelta, keepCheckpoints } = options;
+    const follower =
+      keepBest || patience !== undefined ? new BestFollower({ metric, minDelta, patience }, start.best) : undefined;
+    let savedStep = -1;
     const save = (position: Position): string | undefined => {
       if (!directory) return undefined;
+      const target = checkpointPath(directory.path, position.step);
+      if (savedStep === position.step) return target;
       hooks.onActivity?.("saving");
       writer?.flush();
       const broken = brokenTensor(stepper);
@@ -140,50 +155,69 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
           `After step ${position.step} '${broken}' is not finite, so the state was not saved. Checkpoints of earlier steps are whole. ${DIVERGENCE_ADVICE}`,
         );
       }
-      const path = saveCheckpoint(directory.path, { position, state: stepper.state.tensors() }, fingerprint);
-      pruneCheckpoints(directory.path, options.keepCheckpoints);
-      return path;
+      const { best } = follower ?? {};
+      const state = stepper.state.tensors();
+      saveCheckpoint(directory.path, { position: { ...position, ...(best && { best }) }, state }, fingerprint);
+      savedStep = position.step;
+      pruneCheckpoints(directory.path, keepCheckpoints, keepBest ? best?.step : undefined);
+      return target;
+    };
+    const evaluated = (position: Position, evaluation: Evaluation): boolean => {
+      if (!follower) return false;
+      if (follower.update(position.step, evaluation) && keepBest) save(position);
+      return follower.isOver;
     };
     const { heldOut } = data;
     // The last step's record waits for the final evaluation.
     let lastRecord: StepRecord | undefined;
     let loop: LoopResult;
     try {
-      loop = await runLoop({
-        stepper,
-        source,
-        optimizer,
-        totalSteps,
-        start,
-        evaluateEvery: heldOut ? (options.evaluateEvery ?? source.batchesPerEpoch ?? 0) : 0,
-        checkpointEvery: options.checkpointEvery,
-        evaluate: () => evaluate(heldOut?.batches() ?? []),
-        checkpoint: save,
-        record(entry) {
-          if (entry.step === totalSteps) lastRecord = entry;
-          else record(entry);
-        },
-        shouldStop: () => hooks.shouldStop?.() ?? false,
-      });
+      // A run that its own evaluations ended has nothing to go on with.
+      const last: LoopResult = { position: start, outcome: "stopped early", durations: [], losses: [] };
+      loop = follower?.isOver
+        ? last
+        : await runLoop({
+            stepper,
+            source,
+            optimizer,
+            totalSteps,
+            start,
+            evaluateEvery: heldOut ? (options.evaluateEvery ?? source.batchesPerEpoch ?? 0) : 0,
+            checkpointEvery: options.checkpointEvery,
+            evaluate: () => evaluate(heldOut?.batches() ?? []),
+            evaluated,
+            checkpoint: save,
+            record(entry) {
+              if (entry.step === totalSteps) lastRecord = entry;
+              else record(entry);
+            },
+            shouldStop: () => hooks.shouldStop?.() ?? false,
+          });
     } catch (error) {
       if (error instanceof DivergenceError) throw new FishyError(`${error.message}${rescue(save, error)}`);
       throw error;
     }
-    const { position, stopped } = loop;
-    const evaluation = !stopped && heldOut ? await evaluate(heldOut.batches()) : undefined;
-    const train = !stopped && data.train ? await evaluate(data.train()) : undefined;
+    const { position, outcome } = loop;
+    const isInterrupted = outcome === "interrupted";
+    const evaluation = loop.evaluation ?? (!isInterrupted && heldOut ? await evaluate(heldOut.batches()) : undefined);
+    if (evaluation && outcome === "completed") evaluated(position, evaluation);
+    const train = !isInterrupted && data.train ? await evaluate(data.train()) : undefined;
     if (lastRecord) record({ ...lastRecord, ...(evaluation && heldOutFields(evaluation)) });
     const checkpoint = save(position);
     const state = stepper.state.tensors();
     let modelFile: string | undefined;
     if (directory && canExport(directory, program)) {
-      modelFile = (await saveTrained(directory, program, state.model, directory.modelFile)).path;
+      const kept = keepBest ? directory.bestCheckpoint() : undefined;
+      const model = kept === undefined || kept === checkpoint ? state.model : loadCheckpoint(kept).state.model;
+      modelFile = (await saveTrained(directory, program, model, directory.modelFile)).path;
     }
+    const { best } = follower ?? {};
     const summary: RunSummary = {
       steps: position.step,
-      outcome: stopped ? "interrupted" : "completed",
+      outcome,
       ...(train && { train }),
       ...(evaluation && { heldOut: evaluation }),
+      ...(best && { best: { metric: best.metric, step: best.step, value: best.value } }),
       lastLoss: loop.losses.at(-1) ?? null,
       seconds: position.seconds,
       secondsPerStep: loop.durations.reduce((sum, seconds) => sum + seconds, 0) / Math.max(1, loop.durations.length),

@@ -1,0 +1,70 @@
+/** `fishy eval RUN|MODEL --data …`: the loss and the metrics that fit it, as inference gives them. */
+import { Command, Option } from "commander";
+import { UsageError } from "../errors.js";
+import { LOSS_NAMES, type LossName } from "../losses/loss.js";
+import { type EvaluateOptions, type EvaluateResult, evaluate } from "../training/evaluate.js";
+import { addDataOptions, type DataFlags, dataOptionsOf } from "./data-options.js";
+import { parseInteger } from "./model-options.js";
+import { formatTable } from "./table.js";
+
+interface EvalFlags extends DataFlags {
+  data?: string[];
+  checkpoint?: string;
+  loss?: LossName;
+  lossOutput?: string;
+  targetInput?: string;
+  classAxis?: number;
+  batchSize?: number;
+  threads?: number;
+  json?: boolean;
+}
+
+export function evalCommand(): Command {
+  const command = new Command("eval")
+    .description("evaluate a run's model, or any ONNX model, in inference mode")
+    .argument("<model>", "the folder of a run, an ONNX model, a folder of training artifacts, or a training program")
+    .option("--data <paths...>", "dataset files or folders, each PATH or NAME=PATH; default what the run held out")
+    .option("--checkpoint <dir>", "a run's checkpoint; default the best that it kept, else the newest")
+    .addOption(
+      new Option("--loss <name>", "loss of a model; default in-graph when its only output is a scalar").choices([
+        ...LOSS_NAMES,
+      ]),
+    )
+    .option("--loss-output <name>", "model output that the loss is taken of, or that is the loss")
+    .option("--target-input <name>", "model input to use as the target, such as an autoencoder's own input")
+    .option("--class-axis <k>", "axis of the classes; default 1, the last for outputs of rank 3", parseInteger)
+    .option("--batch-size <n>", "examples at a time; default 128, or the run's", parseInteger)
+    .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger);
+  return addDataOptions(command)
+    .option("--json", "print the result as one line of JSON")
+    .action(async (model: string, flags: EvalFlags) => {
+      const result = await evaluate(optionsOf(model, flags));
+      process.stdout.write(`${flags.json ? JSON.stringify(result) : formatEvaluation(result)}\n`);
+    });
+}
+
+function optionsOf(model: string, flags: EvalFlags): EvaluateOptions {
+  const { data, checkpoint, loss, lossOutput, targetInput, classAxis, batchSize, threads } = flags;
+  if (batchSize !== undefined && batchSize < 1) throw new UsageError(`--batch-size ${batchSize} must be at least 1.`);
+  const given = { data, checkpoint, loss, output: lossOutput, targetInput, classAxis, batchSize, threads };
+  return {
+    model,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    ...dataOptionsOf(flags),
+  };
+}
+
+function formatEvaluation(result: EvaluateResult): string {
+  const { loss, accuracy, top5, perplexity, reconstructionError, examples, step, caveat } = result;
+  const percent = (value: number) => `${(100 * value).toFixed(2)} %`;
+  const rows = [
+    ["examples", examples.toLocaleString("en")],
+    ...(step === undefined ? [] : [["steps trained", step.toLocaleString("en")]]),
+    ["loss", loss.toPrecision(6)],
+    ...(accuracy === undefined ? [] : [["accuracy", percent(accuracy)]]),
+    ...(top5 === undefined ? [] : [["top-5 accuracy", percent(top5)]]),
+    ...(perplexity === undefined ? [] : [["perplexity", perplexity.toPrecision(6)]]),
+    ...(reconstructionError === undefined ? [] : [["squared error per element", reconstructionError.toPrecision(6)]]),
+  ];
+  return [formatTable(["measured", "value"], rows), ...(caveat === undefined ? [] : [`Note: ${caveat}`])].join("\n");
+}
