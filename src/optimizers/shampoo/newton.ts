@@ -104,11 +104,16 @@ export function emitInverseRoots(
 
   const eye = b.op("EyeLike", [b.op("ConstantOfShape", [b.i64([size, size])])], { dtype: a.type });
   const attempt = (inner: GraphBuilder, ridgeNow: string) =>
-    emitIteration(inner, a, inner.add(c, inner.mul(ridgeNow, eye)), inner.add(bound, ridgeNow), ridgeNow, eye, {
-      numerator: fraction.numerator,
-      denominator: fraction.denominator,
-      ...options,
-    });
+    emitIteration(
+      inner,
+      a,
+      { c, squared, bound, ridge: ridgeNow, eye },
+      {
+        numerator: fraction.numerator,
+        denominator: fraction.denominator,
+        ...options,
+      },
+    );
   const tried = emitTries(b, a, c, ridge, options.root, attempt);
 
   // Undo the scaling: (unit·D)^(−1/p) = unit^(−1/p)·D^(−1/p).
@@ -233,16 +238,26 @@ function emitTries(
   return { ...result, retries: result.tries };
 }
 
-/** The coupled iteration for D^(−1/numerator), and its true residual. */
+/** A stack on its way to its roots. */
+interface Damped {
+  /** The scaled statistics C, and C². */
+  readonly c: string;
+  readonly squared: string;
+  /** At least ‖C‖₂. */
+  readonly bound: string;
+  readonly ridge: string;
+  readonly eye: string;
+}
+
+/** The coupled iteration for D^(−1/numerator), D = C + ridge·I, and its true residual. */
 function emitIteration(
   b: GraphBuilder,
   a: Arithmetic,
-  d: string,
-  bound: string,
-  ridge: string,
-  eye: string,
+  { c, squared, bound: bare, ridge, eye }: Damped,
   options: RootOptions & { numerator: number; denominator: number },
 ): Attempt {
+  const d = b.add(c, b.mul(ridge, eye));
+  const bound = b.add(bare, ridge);
   const p = options.numerator;
   const table = coefficientTable({
     p,
@@ -261,18 +276,35 @@ function emitIteration(
       table.rows.map((row) => row[k] as number),
     ),
   );
-  const polynomial = (inner: GraphBuilder, m: string, row: string) => {
-    const coefficient = (k: number) => inner.gather(columns[k] as string, row);
-    const scaled = inner.add(inner.mul(eye, coefficient(0)), inner.mul(m, coefficient(1)));
-    return degree === 1 ? scaled : inner.add(scaled, inner.mul(inner.matMul(m, m), coefficient(2)));
+  const coefficient = (inner: GraphBuilder, k: number, row: string) => inner.gather(columns[k] as string, row);
+  const combine = (inner: GraphBuilder, m: string, square: () => string, row: (k: number) => string) => {
+    const scaled = inner.add(inner.mul(eye, row(0)), inner.mul(m, row(1)));
+    return degree === 1 ? scaled : inner.add(scaled, inner.mul(square(), row(2)));
   };
+  const polynomial = (inner: GraphBuilder, m: string, row: string) =>
+    combine(
+      inner,
+      m,
+      () => inner.matMul(m, m),
+      (k) => coefficient(inner, k, row),
+    );
 
   // The first round that the interval [ridge/bound, 1] allows: the last row whose own interval holds it.
   const bounds = a.constant(b, [...table.bounds], [1, 1, last + 1]);
   const reached = b.cast(b.op("LessOrEqual", [bounds, b.div(ridge, bound)]), DataType.INT32);
   const row = b.max(b.sub(b.reduceSum(reached, [2], true), b.i32(1)), b.i32(0));
   const m = b.div(d, bound);
-  const first = polynomial(b, m, row);
+  const first = combine(
+    b,
+    c,
+    () => squared,
+    shifted(
+      b,
+      Array.from({ length: degree + 1 }, (_, k) => coefficient(b, k, row)),
+      b.div(a.constant(b, 1), bound),
+      ridge,
+    ),
+  );
   const begun = {
     m: { value: timesPower(b, m, first, p), type: a.matrices },
     h: { value: b.mul(first, b.pow(bound, a.constant(b, -1 / p))), type: a.matrices },
@@ -302,6 +334,18 @@ function emitIteration(
   const finite = b.mul(b.reduceSum(error, [1, 2], true), a.constant(b, 0));
   const residual = b.add(b.reduce("ReduceMax", b.abs(error), [1, 2], true), finite);
   return { root: h, residual, iterations: b.cast(b.add(b.sub(ended.row, row), b.i32(1)), a.type) };
+}
+
+/** The coefficients of T((C + ridge·I)·scale) as a polynomial of C, whose square is there already. */
+function shifted(b: GraphBuilder, of: readonly string[], scale: string, ridge: string): (k: number) => string {
+  const [zeroth, first, second] = of as [string, string, string | undefined];
+  const linear = b.mul(first, scale);
+  if (second === undefined) return (k) => (k === 0 ? b.add(zeroth, b.mul(linear, ridge)) : linear);
+  const square = b.mul(second, b.mul(scale, scale));
+  const squareRidge = b.mul(square, ridge);
+  const shiftedLinear = b.add(linear, b.add(squareRidge, squareRidge));
+  const constant = b.add(zeroth, b.mul(ridge, b.add(linear, squareRidge)));
+  return (k) => [constant, shiftedLinear, square][k] as string;
 }
 
 /** x·yᵖ for commuting x and y, by repeated squaring. */

@@ -49,7 +49,7 @@ export const PRESETS = {
     graftNorm: "tensor",
     weightDecay: 0,
     weightDecayKind: "coupled",
-    root: { threshold: 0.1, retries: 5 },
+    root: { solver: "newton", threshold: 0.1, retries: 5 },
   },
   meta: {
     learningRate: 1e-2,
