@@ -1,14 +1,17 @@
 /** `fishy train MODEL --data … --optimizer …`: trains a source model or a training program. */
-import { basename, extname, join } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.js";
-import { OPTIMIZER_NAMES, type OptimizerOptions } from "../optimizers/registry.js";
+import { OPTIMIZER_NAMES, type OptimizerOptions, parseOptimizerOptions } from "../optimizers/registry.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
 import { METRICS, type Metric } from "../training/best.js";
+import { isCheckpoint } from "../training/checkpoint.js";
 import type { Evaluation } from "../training/evaluator.js";
+import type { RunOptions } from "../training/options.js";
 import { Progress } from "../training/progress.js";
+import { latestRun, RunDirectory } from "../training/run-directory.js";
 import { artifactOptimizer, isLoadedArtifacts, openSource } from "../training/source.js";
-import { resume, type TrainOptions, type TrainResult, train } from "../training/train.js";
+import { type FollowOptions, resume, type TrainOptions, type TrainResult, train } from "../training/train.js";
 import { parseAssignments, readConfig, type TrainConfig } from "./config.js";
 import { addDataOptions, type DataFlags, dataOptionsOf } from "./data-options.js";
 import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOptionsOf } from "./model-options.js";
@@ -36,11 +39,14 @@ interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   keepBest?: boolean;
   checkpointEvery?: number;
   threads?: number;
-  resume?: string;
+  resume?: string | true;
+  acceptChanges?: boolean;
   quiet?: boolean;
   json?: boolean;
 }
 
+/** Where runs go that are given no folder. */
+const RUNS = "runs";
 /** The run was stopped by Ctrl-C and saved. */
 const EXIT_INTERRUPTED = 130;
 
@@ -77,7 +83,11 @@ export function trainCommand(): Command {
     .option("--keep-best", "keep the checkpoint of the best evaluation, and write its model")
     .option("--checkpoint-every <n>", "steps between checkpoints; default only at the end", parseInteger)
     .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger)
-    .option("--resume <dir>", "go on with the run in this folder, bit for bit as if it had never stopped")
+    .option(
+      "--resume [dir]",
+      "go on with a run, or from a checkpoint, bit for bit as if it had never stopped; latest (default) is the newest in runs/",
+    )
+    .option("--accept-changes", "go on although options differ from those of the checkpoint")
     .option("-q, --quiet", "no progress")
     .option("--json", "print the result as one line of JSON");
   return addSourceOptions(addModelOptions(addDataOptions(command))).action(
@@ -87,7 +97,7 @@ export function trainCommand(): Command {
       let result: TrainResult;
       try {
         result = flags.resume
-          ? await resume(flags.resume, follow)
+          ? await resumeRun(model, flags, follow)
           : await train({ ...(await optionsOf(model, flags)), ...follow });
       } finally {
         progress?.finish();
@@ -96,6 +106,40 @@ export function trainCommand(): Command {
       if (result.outcome === "interrupted") process.exitCode = EXIT_INTERRUPTED;
     },
   );
+}
+
+/** What may be given again beside `--resume`: anything that the run was started with. */
+async function resumeRun(model: string | undefined, flags: TrainFlags, follow: FollowOptions): Promise<TrainResult> {
+  const config: TrainConfig = flags.config ? readConfig(flags.config) : {};
+  const { model: configModel, out, rewrite, optimizer, data, ...run } = config;
+  const where =
+    flags.resume === true || flags.resume === "latest" ? (flags.out ?? latestRun(RUNS)) : (flags.resume as string);
+  const checkpoint = isCheckpoint(where) ? { checkpoint: where } : {};
+  const directory = isCheckpoint(where) ? dirname(where) : where;
+  const stored = new RunDirectory(directory).readOptions();
+  const given = model ?? configModel;
+  if (given !== undefined && (stored.model === null || resolve(given) !== resolve(stored.model))) {
+    throw new UsageError(`The run ${directory} trains ${stored.model ?? "a model from memory"}, not ${given}.`);
+  }
+  const program = { ...(rewrite && rewriteOptionsOf(rewrite as ModelFlags)), ...rewriteOptionsOf(flags) };
+  const differing = Object.entries(program).filter(
+    ([name, value]) => JSON.stringify(value) !== JSON.stringify(stored.rewrite[name as keyof RewriteOptions]),
+  );
+  if (differing.length > 0) {
+    throw new UsageError(
+      `The run ${directory} has a training program already, which other options would change: ${differing.map(([name]) => name).join(", ")}. Start a new run.`,
+    );
+  }
+  const changesOptimizer = [optimizer, flags.optimizer, flags.lr, flags.weightDecay, flags.option].some(Boolean);
+  const own = optimizer ?? (stored.run.optimizer as TrainConfig["optimizer"]);
+  const paths = flags.data ?? data;
+  const changes = {
+    ...run,
+    ...runFlags(flags),
+    ...(paths !== undefined && { data: paths }),
+    ...(changesOptimizer && { optimizer: parseOptimizerOptions(optimizerOf(own, flags)) }),
+  } as Partial<RunOptions>;
+  return resume(directory, { ...follow, ...checkpoint, changes, acceptChanges: flags.acceptChanges ?? false });
 }
 
 async function optionsOf(model: string | undefined, flags: TrainFlags): Promise<TrainOptions> {
@@ -163,7 +207,7 @@ function heldOutOf(values: readonly string[]): number | string[] {
 
 function defaultFolder(model: string, optimizer: string): string {
   const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
-  return join("runs", `${basename(model, extname(model))}-${optimizer}-${time}`);
+  return join(RUNS, `${basename(model, extname(model))}-${optimizer}-${time}`);
 }
 
 /** What a program reads: everything but the tensors. */

@@ -20,9 +20,10 @@ import { readBytes } from "../data/bytes.js";
 import { decodeSafetensors, type NamedTensor, safetensorsPieces } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
 import type { Best } from "./best.js";
+import { differencesOf, type Fingerprint } from "./fingerprint.js";
 import type { TrainingState } from "./state.js";
 
-const CHECKPOINT_VERSION = 1;
+const CHECKPOINT_VERSION = 2;
 const MANIFEST_FILE = "checkpoint.json";
 const FILES = { model: "model.safetensors", optimizer: "optimizer.safetensors" } as const;
 
@@ -46,14 +47,13 @@ export interface Checkpoint {
 
 interface CheckpointManifest {
   readonly version: number;
-  /** SHA-256 of the training program and the optimizer's options: a checkpoint fits no other. */
-  readonly program: string;
+  readonly run: Fingerprint;
   readonly position: Position;
   readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
 }
 
 /** Writes `checkpoint-<step>` into `folder` and returns its path. */
-export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: string): string {
+export function saveCheckpoint(folder: string, checkpoint: Checkpoint, run: Fingerprint): string {
   const target = checkpointPath(folder, checkpoint.position.step);
   const temporary = join(folder, `.${basename(target)}.${process.pid}.tmp`);
   try {
@@ -66,7 +66,7 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: 
       writeSynced(join(temporary, name), pieces);
       files[name] = { bytes: pieces.reduce((sum, piece) => sum + piece.length, 0), sha256: sha256(...pieces) };
     }
-    const manifest: CheckpointManifest = { version: CHECKPOINT_VERSION, program, position: checkpoint.position, files };
+    const manifest: CheckpointManifest = { version: CHECKPOINT_VERSION, run, position: checkpoint.position, files };
     writeSynced(join(temporary, MANIFEST_FILE), [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
     syncFolder(temporary);
     // A run that went on from an earlier checkpoint reaches this step again.
@@ -84,10 +84,10 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint, program: 
 
 /**
  * Reads a checkpoint.
- * @param program what the run's own program and optimizer hash to; undefined to read a checkpoint of any.
- * @throws FishyError when it is damaged, cut off, of another version, or of another program.
+ * @param run the fingerprint of the run that goes on from it; undefined to read a checkpoint of any.
+ * @throws FishyError when it is damaged, cut off, of another version, or of another program or other options.
  */
-export function loadCheckpoint(path: string, program?: string): Checkpoint {
+export function loadCheckpoint(path: string, run?: Fingerprint): Checkpoint {
   const damaged = (what: string) => new FishyError(`The checkpoint ${path} is damaged: ${what}. Use another one.`);
   let manifest: CheckpointManifest;
   try {
@@ -100,9 +100,10 @@ export function loadCheckpoint(path: string, program?: string): Checkpoint {
       `The checkpoint ${path} has version ${manifest.version}; this fishy reads version ${CHECKPOINT_VERSION}.`,
     );
   }
-  if (program !== undefined && manifest.program !== program) {
+  const differences = run ? differencesOf(manifest.run, run) : [];
+  if (differences.length > 0) {
     throw new FishyError(
-      `The checkpoint ${path} was made with another training program or other optimizer options than this run's.`,
+      `The checkpoint ${path} was made with other options, so that the run would not go on as if it had never stopped. They differ in ${differences.join("; ")}. Go on all the same with --accept-changes.`,
     );
   }
   const read = (name: string): ReadonlyMap<string, NamedTensor> => {
@@ -144,6 +145,26 @@ export function pruneCheckpoints(folder: string, keep: number, spared?: number):
   for (const path of paths.slice(0, Math.max(0, paths.length - keep))) {
     if (path !== best) rmSync(path, { recursive: true, force: true });
   }
+}
+
+/** Deletes the checkpoints after `step`, which a run that goes on from there writes anew. */
+export function removeCheckpointsAfter(folder: string, step: number): void {
+  const kept = checkpointPath(folder, step);
+  const paths = listCheckpoints(folder);
+  const later = step === 0 ? paths : paths.slice(paths.indexOf(kept) + 1);
+  for (const path of later) rmSync(path, { recursive: true, force: true });
+}
+
+/** Deletes what processes that were killed while they saved left behind. */
+export function removeUnfinished(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    if (/^\..+\.\d+\.tmp$/.test(name)) rmSync(join(folder, name), { recursive: true, force: true });
+  }
+}
+
+/** Whether a folder is a checkpoint. */
+export function isCheckpoint(path: string): boolean {
+  return existsSync(join(path, MANIFEST_FILE));
 }
 
 /** Hexadecimal SHA-256. */

@@ -1,18 +1,19 @@
 /**
- * The process that trains. It reads everything from the run's folder (its arguments: the folder, and a checkpoint to go
- * on from), reports to its parent, and stops between two steps when told to, or when the parent is gone.
+ * The process that trains. It reads everything from the run's folder (its arguments: the folder, and its orders as
+ * JSON), reports to its parent, and stops between two steps when told to, or when the parent is gone.
  */
 import { FishyError, messageOf } from "../errors.js";
-import type { ToChild, ToParent } from "./messages.js";
+import type { ChildOrders, ToChild, ToParent } from "./messages.js";
 import type { StepRecord } from "./metrics.js";
 import { parseRunOptions } from "./options.js";
+import { parseOptionsJson } from "./options-json.js";
 import { runTraining } from "./run.js";
 import { RunDirectory } from "./run-directory.js";
 
 /** Records are sent in groups: a message for each of many short steps would cost more than the steps. */
 const SEND_EVERY_MS = 50;
 
-const [, , folder, from] = process.argv;
+const [, , folder, orders] = process.argv;
 let stopping = false;
 let records: StepRecord[] = [];
 let sent = 0;
@@ -29,10 +30,10 @@ function sendRecords(): void {
 
 async function main(path: string): Promise<void> {
   const directory = new RunDirectory(path);
-  const { run } = directory.readOptions();
+  const { from, options, acceptChanges } = parseOptionsJson<ChildOrders>(orders as string);
   const program = await directory.readProgram();
   const { state: _, ...result } = await runTraining(
-    { program, options: parseRunOptions(run), directory, from },
+    { program, options: parseRunOptions(options), directory, from, acceptChanges },
     {
       onPlan: (plan) => send({ kind: "plan", plan }),
       onStep(record) {

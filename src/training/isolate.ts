@@ -3,14 +3,14 @@ import { type ChildProcess, fork } from "node:child_process";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FishyError, UsageError } from "../errors.js";
-import type { ToChild, ToParent } from "./messages.js";
+import type { ChildOrders, ToChild, ToParent } from "./messages.js";
+import { stringifyOptions } from "./options-json.js";
 import type { RunHooks, RunResult } from "./run.js";
 
 export interface IsolateOptions {
   /** The run's folder, with everything that the process needs. */
   readonly directory: string;
-  /** A checkpoint to go on from. */
-  readonly from?: string | undefined;
+  readonly orders: ChildOrders;
   readonly hooks: Omit<RunHooks, "shouldStop">;
   /** Aborted: end the step, save, and return. */
   readonly signal?: AbortSignal | undefined;
@@ -35,7 +35,7 @@ export interface IsolatedRun {
 /** Starts the process. */
 export function startIsolated(options: IsolateOptions): IsolatedRun {
   const entry = fileURLToPath(new URL(`./child${extname(import.meta.url)}`, import.meta.url));
-  const child = fork(entry, [options.directory, ...(options.from === undefined ? [] : [options.from])], {
+  const child = fork(entry, [options.directory, stringifyOptions(options.orders)], {
     serialization: "advanced",
     env: { ...ALLOCATOR, ...process.env },
     stdio: ["ignore", "inherit", "inherit", "ipc"],

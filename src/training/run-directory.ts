@@ -1,5 +1,5 @@
 /** The folder of a run: which files it holds and what is in them. */
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { decodeSafetensors, encodeSafetensors } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
@@ -14,6 +14,7 @@ import type { Evaluation, LocatedModel } from "./evaluator.js";
 import type { Outcome } from "./loop.js";
 import type { Moments } from "./moments.js";
 import type { RunOptions } from "./options.js";
+import { parseOptionsJson, stringifyOptions } from "./options-json.js";
 
 /** A program and the folder of its external data. */
 export interface LocatedProgram extends TrainingProgram, ExternalSource {}
@@ -45,6 +46,20 @@ export interface RunSummary {
   /** Mean and median over the steps of the last start. */
   readonly secondsPerStep: number;
   readonly medianSecondsPerStep: number;
+}
+
+/**
+ * The run in `root` that was last written to.
+ * @throws FishyError when there is none.
+ */
+export function latestRun(root: string): string {
+  const names = existsSync(root) ? readdirSync(root) : [];
+  const runs = names.map((name) => new RunDirectory(join(root, name))).filter((run) => run.exists);
+  const timeOf = ({ metricsFile, optionsFile }: RunDirectory) =>
+    statSync(existsSync(metricsFile) ? metricsFile : optionsFile).mtimeMs;
+  const [latest] = runs.sort((a, b) => timeOf(b) - timeOf(a));
+  if (!latest) throw new FishyError(`There is no run in the folder ${root}. Name one: --resume DIR.`);
+  return latest.path;
 }
 
 export class RunDirectory {
@@ -110,7 +125,13 @@ export class RunDirectory {
       writeFileAtomically(this.momentsFile, encodeSafetensors(moments.tensors, { steps: String(moments.steps) }));
     }
     // Last: a folder with options is a whole run.
-    writeFileAtomically(this.optionsFile, `${JSON.stringify(options, infinityToText, 2)}\n`);
+    writeFileAtomically(this.optionsFile, `${stringifyOptions(options, 2)}\n`);
+  }
+
+  /** Replaces the run's own options, for a run that goes on with others. */
+  writeRunOptions(run: RunOptions): void {
+    const stored = this.readOptions();
+    writeFileAtomically(this.optionsFile, `${stringifyOptions({ ...stored, run }, 2)}\n`);
   }
 
   readOptions(): StoredOptions {
@@ -170,18 +191,9 @@ export class RunDirectory {
       throw new FishyError(`${this.path} holds no run: there is no ${file}.`);
     }
     try {
-      return JSON.parse(content, textToInfinity) as T;
+      return parseOptionsJson<T>(content);
     } catch (error) {
       throw new FishyError(`${file} is not JSON: ${messageOf(error)}.`);
     }
   }
-}
-
-/** JSON has no infinity, which some options may be. */
-function infinityToText(_key: string, value: unknown): unknown {
-  return value === Number.POSITIVE_INFINITY ? "Infinity" : value;
-}
-
-function textToInfinity(_key: string, value: unknown): unknown {
-  return value === "Infinity" ? Number.POSITIVE_INFINITY : value;
 }

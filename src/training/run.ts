@@ -3,7 +3,6 @@ import { isFloat } from "../data/convert.js";
 import type { Dataset } from "../data/dataset.js";
 import type { Batch, BatchSource } from "../data/source.js";
 import { FishyError, messageOf, UsageError } from "../errors.js";
-import { encodeModel } from "../onnx/codec.js";
 import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
 import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.js";
 import type { RunLength } from "../optimizers/schedules.js";
@@ -13,11 +12,13 @@ import {
   loadCheckpoint,
   type Position,
   pruneCheckpoints,
+  removeCheckpointsAfter,
+  removeUnfinished,
   saveCheckpoint,
-  sha256,
 } from "./checkpoint.js";
 import { type Evaluation, Evaluator, type LocatedModel } from "./evaluator.js";
 import { canExport, saveTrained } from "./export.js";
+import { fingerprintOf } from "./fingerprint.js";
 import { DIVERGENCE_ADVICE, DivergenceError, type LoopResult, runLoop, START } from "./loop.js";
 import { heldOutFields, MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
 import { type Moments, momentOfState } from "./moments.js";
@@ -45,6 +46,8 @@ export interface RunSetup {
   readonly source?: LocatedModel | undefined;
   /** A checkpoint to go on from. */
   readonly from?: string | undefined;
+  /** Go on from it although its program or options were others. */
+  readonly acceptChanges?: boolean | undefined;
   /** Moments of the gradient to start from; those in the folder otherwise. */
   readonly moments?: Moments | undefined;
 }
@@ -105,18 +108,21 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     threads,
     source: setup.source ?? (await directory?.readSource()),
   });
-  const fingerprint = fingerprintOf(setup, optimizer, batchSize);
+  const fingerprint = fingerprintOf(program, decidingOptions(setup, optimizer, batchSize, totalSteps));
   let writer: MetricsWriter | undefined;
   try {
     let start = START;
     if (setup.from !== undefined) {
-      const checkpoint = loadCheckpoint(setup.from, fingerprint);
+      const checkpoint = loadCheckpoint(setup.from, setup.acceptChanges ? undefined : fingerprint);
       stepper.state.restore(checkpoint.state, `The checkpoint ${setup.from}`);
       start = checkpoint.position;
     } else if (moments) {
       stepper.state.seed((name) => moments.tensors.get(momentOfState(name, options.optimizer) ?? ""));
     }
     if (directory) {
+      removeUnfinished(directory.path);
+      removeCheckpointsAfter(directory.path, start.step);
+      directory.writeRunOptions(options);
       // A killed run leaves lines beyond its last checkpoint.
       truncateMetrics(directory.metricsFile, start.step);
       writer = new MetricsWriter(directory.metricsFile);
@@ -257,22 +263,14 @@ function rescue(save: (position: Position) => string | undefined, error: Diverge
   }
 }
 
-/** What a checkpoint must share with a run that goes on from it. */
-function fingerprintOf({ program, options, data }: RunSetup, optimizer: Optimizer, batchSize: number): string {
+/** The options that decide the numbers of a run. */
+function decidingOptions({ options, data }: RunSetup, optimizer: Optimizer, batchSize: number, totalSteps: number) {
   const { seed, shuffle, heldOut, splitSeed, inputs, scale } = options;
-  const described = {
+  return {
     optimizer: options.optimizer ?? optimizer.name,
-    batchSize,
-    seed,
-    shuffle,
-    splitSeed,
-    inputs,
-    scale,
+    ...{ totalSteps, batchSize, seed, shuffle, splitSeed, inputs, scale },
+    ...(!data && { data: options.data, heldOut }),
   };
-  return sha256(
-    encodeModel(program.model),
-    JSON.stringify({ ...described, ...(!data && { data: options.data, heldOut }) }),
-  );
 }
 
 function stepsOf(options: ResolvedRunOptions, source: BatchSource): number {

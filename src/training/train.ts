@@ -13,7 +13,7 @@ import { listCheckpoints } from "./checkpoint.js";
 import { interruptible } from "./interrupt.js";
 import { startIsolated } from "./isolate.js";
 import { type Moments, momentsOf } from "./moments.js";
-import { parseRunOptions, type ResolvedRunOptions, type RunOptions } from "./options.js";
+import { parseRunOptions, type RunOptions } from "./options.js";
 import { type OptimizerFactory, type RunHooks, type RunResult, type RunSetup, runTraining } from "./run.js";
 import type { MemoryData } from "./run-data.js";
 import { type LocatedProgram, RunDirectory, type StoredOptions } from "./run-directory.js";
@@ -125,23 +125,32 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
 export interface ResumeOptions extends FollowOptions {
   /** The checkpoint to go on from; default the run's newest. */
   readonly checkpoint?: string;
+  /** Options in place of the run's own. Those that decide the numbers need `acceptChanges`. */
+  readonly changes?: Partial<RunOptions>;
+  /** Go on although the program or options differ from those that the checkpoint was made with. Default false. */
+  readonly acceptChanges?: boolean;
 }
 
 /**
  * Goes on with a run whose data and optimizer are written down, bit for bit as if it had never stopped.
- * @throws FishyError when the folder holds no run or its checkpoint does not fit.
+ * @throws FishyError when the folder holds no run, its checkpoint does not fit, or was made with other options: the
+ * message lists what differs.
  */
 export async function resume(outDir: string, options: ResumeOptions = {}): Promise<TrainResult> {
   const directory = new RunDirectory(outDir);
   const { run } = directory.readOptions();
-  const resolved = parseRunOptions(run);
+  const { acceptChanges } = options;
+  const changes = options.changes && withAbsolutePaths(options.changes);
+  const resolved = parseRunOptions(withChanges(run, changes));
   if (!resolved.data || resolved.optimizer === undefined) {
     throw new FishyError(
       `The run ${outDir} trained on data or with an optimizer from memory, which its folder does not hold.`,
     );
   }
   const from = options.checkpoint ?? listCheckpoints(outDir).at(-1);
-  const setup: RunSetup = { program: await directory.readProgram(), options: resolved, directory, from };
+  const setup: RunSetup = {
+    ...{ program: await directory.readProgram(), options: resolved, directory, from, acceptChanges },
+  };
   return follow(setup, options, options.isolate ?? true);
 }
 
@@ -155,7 +164,8 @@ async function follow(setup: RunSetup, options: FollowOptions, isolate: boolean)
   const place = directory && { directory: directory.path };
   const { signal, handleSignals = false } = options;
   if (isolate && directory) {
-    const child = startIsolated({ directory: directory.path, from, hooks, signal });
+    const orders = { from, acceptChanges: setup.acceptChanges, options: setup.options };
+    const child = startIsolated({ directory: directory.path, orders, hooks, signal });
     const actions = { stop: child.stop, kill: child.kill };
     return { ...(await interruptible(child.result, actions, handleSignals, hooks.onActivity)), ...place };
   }
@@ -227,6 +237,14 @@ function runOptionsOf(options: TrainOptions): Omit<RunOptions, "data" | "heldOut
   return run;
 }
 
+/** A run's own options with others in their place; steps replace epochs and epochs steps. */
+function withChanges(run: RunOptions, changes: Partial<RunOptions> = {}): RunOptions {
+  const { steps, epochs, ...rest } = run;
+  const isNewLength = changes.steps !== undefined || changes.epochs !== undefined;
+  const length = { ...(steps !== undefined && { steps }), ...(epochs !== undefined && { epochs }) };
+  return { ...rest, ...(isNewLength ? {} : length), ...changes };
+}
+
 function isPaths(data: TrainOptions["data"]): data is string | readonly string[] {
   return typeof data === "string" || Array.isArray(data);
 }
@@ -236,7 +254,7 @@ function asList(paths: string | readonly string[]): string[] {
 }
 
 /** Paths made absolute, so that a run can go on from another folder. */
-function withAbsolutePaths(options: ResolvedRunOptions): ResolvedRunOptions {
+function withAbsolutePaths<T extends Partial<RunOptions>>(options: T): T {
   const absolute = (source: string) => {
     const named = /^([\w.-]+=)(.+)$/.exec(source);
     return named ? `${named[1]}${resolve(named[2] as string)}` : resolve(source);
@@ -244,7 +262,7 @@ function withAbsolutePaths(options: ResolvedRunOptions): ResolvedRunOptions {
   const { data, heldOut } = options;
   return {
     ...options,
-    ...(data && { data: data.map(absolute) }),
+    ...(data && { data: asList(data).map(absolute) }),
     ...(Array.isArray(heldOut) && { heldOut: heldOut.map(absolute) }),
   };
 }

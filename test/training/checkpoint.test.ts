@@ -23,11 +23,14 @@ const at = (step: number): Checkpoint => ({
   },
 });
 
+const FINGERPRINT = { program: "abc", options: { batchSize: "16", "optimizer.name": "adam" } };
+const OTHER = { ...FINGERPRINT, program: "def" };
+
 describe("a checkpoint", () => {
-  const path = saveCheckpoint(folder, at(12), "program");
+  const path = saveCheckpoint(folder, at(12), FINGERPRINT);
 
   test("reads as it was written, bit for bit", () => {
-    const { position, state } = loadCheckpoint(path, "program");
+    const { position, state } = loadCheckpoint(path, FINGERPRINT);
     expect(position).toEqual(at(12).position);
     expect(
       Buffer.from(state.model.get("w")?.data.buffer as ArrayBuffer, state.model.get("w")?.data.byteOffset, 16),
@@ -42,7 +45,7 @@ describe("a checkpoint", () => {
     rmSync(copy, { recursive: true, force: true });
     cpSync(path, copy, { recursive: true });
     change(copy);
-    return () => loadCheckpoint(copy, "program");
+    return () => loadCheckpoint(copy, FINGERPRINT);
   }
 
   test("is refused when a bit is flipped, a file is cut off or missing", () => {
@@ -67,24 +70,27 @@ describe("a checkpoint", () => {
   });
 
   test("is refused by another program and another version", () => {
-    expect(() => loadCheckpoint(path, "other")).toThrow(/another training program or other optimizer options/);
+    expect(() => loadCheckpoint(path, { ...FINGERPRINT, options: { batchSize: "32" } })).toThrow(
+      /differ in batchSize: 16, now 32; optimizer\.name: adam, now not set\. .*--accept-changes/,
+    );
+    expect(() => loadCheckpoint(path, OTHER)).toThrow(/differ in program: other weights or other nodes/);
     const versioned = damaged((copy) => {
       const file = join(copy, "checkpoint.json");
-      writeFileSync(file, readFileSync(file, "utf8").replace('"version": 1', '"version": 99'));
+      writeFileSync(file, readFileSync(file, "utf8").replace('"version": 2', '"version": 99'));
     });
-    expect(versioned).toThrow(/has version 99; this fishy reads version 1/);
+    expect(versioned).toThrow(/has version 99; this fishy reads version 2/);
   });
 
   test("of an earlier time is replaced; the newest are kept", () => {
     const place = join(folder, "run");
-    for (const step of [1, 2, 10]) saveCheckpoint(place, at(step), "program");
-    saveCheckpoint(place, at(10), "again");
+    for (const step of [1, 2, 10]) saveCheckpoint(place, at(step), FINGERPRINT);
+    saveCheckpoint(place, at(10), OTHER);
     expect(listCheckpoints(place).map((p) => p.slice(place.length + 1))).toEqual([
       "checkpoint-1",
       "checkpoint-2",
       "checkpoint-10",
     ]);
-    expect(() => loadCheckpoint(join(place, "checkpoint-10"), "again")).not.toThrow();
+    expect(() => loadCheckpoint(join(place, "checkpoint-10"), OTHER)).not.toThrow();
     pruneCheckpoints(place, 2);
     expect(readdirSync(place).sort()).toEqual(["checkpoint-10", "checkpoint-2"]);
   });
@@ -92,7 +98,7 @@ describe("a checkpoint", () => {
   test("that cannot be written says so and leaves nothing behind", () => {
     const place = join(folder, "file");
     writeFileSync(place, "");
-    expect(() => saveCheckpoint(place, at(1), "program")).toThrow(/checkpoint-1 cannot be written/);
+    expect(() => saveCheckpoint(place, at(1), FINGERPRINT)).toThrow(/checkpoint-1 cannot be written/);
     expect(existsSync(join(folder, "file", "checkpoint-1"))).toBe(false);
   });
 });

@@ -121,11 +121,34 @@ describe("a resumed run", () => {
     const directory = new RunDirectory(join(folder, "straight"));
     const resume = (changes: RunOptions) =>
       run("", { ...options, ...changes }, { optimizer: samplingOptimizer, directory, from });
-    await expect(resume({ seed: 8 })).rejects.toThrow(/another training program or other optimizer options/);
-    await expect(resume({ batchSize: 8 })).rejects.toThrow(/another training program or other optimizer options/);
-    await expect(run("", { ...options, optimizer: adam }, { directory, from })).rejects.toThrow(
-      /another training program/,
+    await expect(resume({ seed: 8 })).rejects.toThrow(/They differ in seed: 9, now 8\. /);
+    await expect(resume({ batchSize: 8, steps: 20 })).rejects.toThrow(
+      /They differ in batchSize: 16, now 8; totalSteps: 14, now 20\. .*--accept-changes/,
     );
+    await expect(run("", { ...options, optimizer: adam }, { directory, from })).rejects.toThrow(
+      /optimizer: sampling, now not set; optimizer\.learningRate: not set, now 0\.02; optimizer\.name: not set, now adam/,
+    );
+    // A refusal leaves the run as it was.
+    expect(listCheckpoints(directory.path).length).toBeGreaterThan(10);
+    expect(readMetrics(directory.metricsFile)).toHaveLength(14);
+  });
+
+  test("goes on with other options when told to, from that step, and keeps them", async () => {
+    const changed = { ...options, seed: 8, steps: 16 };
+    const directory = new RunDirectory(join(folder, "straight"));
+    const from = join(directory.path, "checkpoint-4");
+    const extra = { optimizer: samplingOptimizer, directory, acceptChanges: true };
+    const { result } = await run("", changed, { ...extra, from });
+    expect(result).toMatchObject({ steps: 16, outcome: "completed" });
+    expect(directory.readOptions().run).toMatchObject({ seed: 8, steps: 16 });
+    expect(readMetrics(directory.metricsFile)).toHaveLength(16);
+    // The checkpoints beyond step 4 are those of the new options.
+    const again = await run("", changed, {
+      ...extra,
+      acceptChanges: false,
+      from: join(directory.path, "checkpoint-14"),
+    });
+    expect(differingTensors(again.result.state, result.state)).toEqual([]);
   });
 });
 
