@@ -3,7 +3,7 @@
  * `y` lies in the support. What the files of the families give in float64, term by term.
  */
 import type { GraphBuilder } from "../onnx/builder.js";
-import { normalQuantileOf } from "./normal.js";
+import { emitPolynomial, normalQuantileOf } from "./normal.js";
 
 /** Emits D(y, a), of the shape of both. */
 export type EmitDivergence = (b: GraphBuilder, y: string, a: string) => string;
@@ -30,10 +30,14 @@ function logOnePlusExp(b: GraphBuilder, x: string): string {
   return b.log(plus(b, b.exp(b.neg(x)), 1));
 }
 
+/** y·sign a. */
+function mirrored(b: GraphBuilder, y: string, a: string): string {
+  return b.where(isBelow(b, a, 0), b.neg(y), y);
+}
+
 /** |a| − a·y = |a|·(1 − y·sign a) for |y| ≤ 1. */
 function tilt(b: GraphBuilder, y: string, a: string): string {
-  const turned = b.where(isBelow(b, a, 0), b.neg(y), y);
-  return b.mul(b.abs(a), b.sub(b.f32(1), turned));
+  return b.mul(b.abs(a), b.sub(b.f32(1), mirrored(b, y, a)));
 }
 
 export const tanhDivergence: EmitDivergence = (b, y, a) => {
@@ -135,27 +139,44 @@ export const erfDivergence: EmitDivergence = (b, y, a) => {
   const inverse = scaled(b, normalQuantileOf(b, u), Math.SQRT1_2);
   const conjugate = scaled(b, b.sub(b.f32(1), b.exp(b.neg(square(b, inverse)))), 1 / ROOT_PI);
   const size = b.abs(a);
-  const turned = b.where(isBelow(b, a, 0), b.neg(y), y);
+  const turned = mirrored(b, y, a);
   const tilted = b.mul(size, b.sub(b.op("Erf", [size]), turned));
   return b.add(b.add(conjugate, tilted), scaled(b, plus(b, b.exp(b.neg(square(b, a))), -1), 1 / ROOT_PI));
 };
 
+/** sin(z)/z in z² to float32's digits on [0, π/2]: Taylor's series. */
+const SINC = [1, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800];
+/** π/2 as a float32, and what is missing. */
+const QUARTER_TURN = Math.fround(Math.PI / 2);
+const QUARTER_TURN_REST = Math.PI / 2 - QUARTER_TURN;
+
+/** cos y for |y| ≤ π/2 as the sine of the distance from the end: WebGPU's Cos is good to 2e-4, and its logarithm is wanted. */
+function cosine(b: GraphBuilder, y: string): string {
+  const distance = plus(b, b.sub(b.f32(QUARTER_TURN), b.abs(y)), QUARTER_TURN_REST);
+  return b.mul(distance, emitPolynomial(b, SINC, square(b, distance)));
+}
+
 export const atanDivergence: EmitDivergence = (b, y, a) => {
-  const conjugate = b.neg(logOf(b, b.op("Cos", [y])));
+  const conjugate = b.neg(logOf(b, cosine(b, y)));
   const tilted = b.mul(a, b.sub(b.op("Atan", [a]), y));
   return b.sub(b.add(conjugate, tilted), scaled(b, b.log(plus(b, square(b, a), 1)), 0.5));
 };
 
 export const signDivergence: EmitDivergence = tilt;
 
-/** With t = asinh a and δ = y − t: cosh t·(cosh δ − 1) + sinh t·(sinh δ − δ). */
+/**
+ * With t = asinh a and δ = y − t: cosh t·(cosh δ − 1) + sinh t·(sinh δ − δ). Mirrored to a ≥ 0, since
+ * log(a + √(a² + 1)), which devices compute for Asinh, cancels below 0.
+ */
 export const asinhDivergence: EmitDivergence = (b, y, a) => {
-  const delta = b.sub(y, b.op("Asinh", [a]));
+  const size = b.abs(a);
+  const turned = mirrored(b, y, a);
+  const delta = b.sub(turned, b.op("Asinh", [size]));
   const half = scaled(b, b.sub(b.exp(scaled(b, delta, 0.5)), b.exp(scaled(b, delta, -0.5))), 0.5);
   const coshLess = scaled(b, square(b, half), 2);
   const sinhOf = scaled(b, b.sub(b.exp(delta), b.exp(b.neg(delta))), 0.5);
   const cosh = b.sqrt(plus(b, square(b, a), 1));
-  return b.add(b.mul(cosh, coshLess), b.mul(a, b.sub(sinhOf, delta)));
+  return b.add(b.mul(cosh, coshLess), b.mul(size, b.sub(sinhOf, delta)));
 };
 
 export function thresholdedDivergence(alpha: number): EmitDivergence {
@@ -183,7 +204,7 @@ export function shrinkDivergence(lambd: number, bias: number): EmitDivergence {
     // (|a|² − λ²)/2 − bias·(|a| − λ) in d = |a| − λ: d²/2 + (λ − bias)·d.
     const potential = b.add(scaled(b, square(b, beyond), 0.5), scaled(b, beyond, edge));
     const sum = b.sub(b.add(conjugate, potential), b.mul(a, y));
-    const turned = b.where(isBelow(b, a, 0), b.neg(y), y);
+    const turned = mirrored(b, y, a);
     const bothOut = b.where(b.greater(turned, b.f32(edge)), beyond, b.f32(0));
     const same = scaled(b, square(b, b.sub(plus(b, turned, bias), b.abs(a))), 0.5);
     return b.where(b.greater(bothOut, b.f32(0)), same, sum);

@@ -52,7 +52,7 @@ export interface Family {
   moments(b: GraphBuilder, input: Pick<SampleInput, "a" | "type" | "activation">): Moments;
   /**
    * Emits log p(y | a), normalised, per element: −∞ outside the support. For softmax, of one-hot `y`: log p of the class
-   * that is 1, with the class axis of size 1.
+   * that is 1, with the class axis of size 1; −∞ where `y` is not one-hot.
    */
   logDensity(b: GraphBuilder, input: DensityInput): string;
   /** The same in plain TypeScript (float64), for tests and pictures; absent for vector-valued families. */

@@ -33,8 +33,14 @@ export function softmax({ axis = -1, log = false }: SoftmaxOptions = {}): Family
     logDensity: (b, { y, a }) =>
       b.scope("softmax", () => {
         const shifted = b.sub(a, b.reduce("ReduceMax", a, [axis], true));
-        const picked = b.reduceSum(b.mul(y, shifted), [axis], true);
-        return b.sub(picked, b.log(b.reduceSum(b.exp(shifted), [axis], true)));
+        // Picked by Where: 0·(−∞) of a masked class would be NaN.
+        const picked = b.where(b.greater(y, b.f32(0)), shifted, b.f32(0));
+        const log = b.sub(b.reduceSum(picked, [axis], true), b.log(b.reduceSum(b.exp(shifted), [axis], true)));
+        // Only one-hot vectors have both 1 as their largest entry and Σ|y_k| = 1.
+        const [one, never] = [b.f32(1), b.f32(Number.NEGATIVE_INFINITY)];
+        const reachesOne = b.equal(b.reduce("ReduceMax", y, [axis], true), one);
+        const sumsToOne = b.equal(b.reduceSum(b.abs(y), [axis], true), one);
+        return b.where(reachesOne, b.where(sumsToOne, log, never), never);
       }),
   };
 }

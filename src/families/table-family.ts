@@ -12,6 +12,7 @@ import {
   CELLS,
   centredNodes,
   momentTable,
+  NORMALISER_CELLS,
   normaliserTable,
   type QuantileNodes,
   quantileNodes,
@@ -111,11 +112,10 @@ class TableEmitter {
   /** −D(y, a) − log Z(a), with log(Z/spread) looked up. */
   logDensity(b: GraphBuilder, { y, a }: DensityInput): string {
     const { layout, density, divergence } = this.options;
-    const columns = 2 * this.nodes().columns;
     const position = this.position(b, a);
-    const column = cellOf(b, position.k, columns);
+    const column = cellOf(b, position.k, NORMALISER_CELLS);
     const index = toIndex(b, column.floor);
-    const table = this.initializers(b, "normaliser", () => ({ ...normaliserTable(density, layout, columns) }));
+    const table = this.initializers(b, "normaliser", () => ({ ...normaliserTable(density, layout) }));
     const look = (name: string) => b.op("GatherElements", [table[name] as string, index], { axis: 0 });
     const ratio = b.add(look("value"), b.mul(look("step"), column.fraction));
     const logZ = position.spread === undefined ? ratio : b.add(ratio, b.log(position.spread));
