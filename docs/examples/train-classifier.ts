@@ -18,7 +18,7 @@ export async function trainClassifier(modelPath: string, data: string[], folder:
   console.log(`${program.manifest.sections.length} sections, ${program.model.graph.node.length} nodes`);
 
   // 3. Train. `train` rewrites a source model itself; a program such as the one above is taken as well.
-  console.log(`${loadDataset(data).length} examples`);
+  console.log(`${(await loadDataset(data)).length} examples`);
   const losses: number[] = [];
   await train({
     model: modelPath,

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { LOSS_NAMES, type LossName } from "../losses/loss.js";
 import { type EvaluateOptions, type EvaluateResult, evaluate } from "../training/evaluate.js";
-import { addDataOptions, type DataFlags, dataOptionsOf } from "./data-options.js";
+import { addDataOptions, DATA_FORMATS, type DataFlags, dataOptionsOf } from "./data-options.js";
 import { parseInteger } from "./model-options.js";
 import { formatTable } from "./table.js";
 
@@ -23,7 +23,7 @@ export function evalCommand(): Command {
   const command = new Command("eval")
     .description("evaluate a run's model, or any ONNX model, in inference mode")
     .argument("<model>", "the folder of a run, an ONNX model, a folder of training artifacts, or a training program")
-    .option("--data <paths...>", "dataset files or folders, each PATH or NAME=PATH; default what the run held out")
+    .option("--data <paths...>", `${DATA_FORMATS}; default what the run held out`)
     .option("--checkpoint <dir>", "a run's checkpoint; default the best that it kept, else the newest")
     .addOption(
       new Option("--loss <name>", "loss of a model; default in-graph when its only output is a scalar").choices([

@@ -13,7 +13,7 @@ import { latestRun, RunDirectory } from "../training/run-directory.js";
 import { artifactOptimizer, isLoadedArtifacts, openSource } from "../training/source.js";
 import { type FollowOptions, resume, type TrainOptions, type TrainResult, train } from "../training/train.js";
 import { parseAssignments, readConfig, type TrainConfig } from "./config.js";
-import { addDataOptions, type DataFlags, dataOptionsOf } from "./data-options.js";
+import { addDataOptions, DATA_FORMATS, type DataFlags, dataOptionsOf } from "./data-options.js";
 import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOptionsOf } from "./model-options.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatTable } from "./table.js";
@@ -32,6 +32,10 @@ interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   out?: string;
   heldOut?: string[];
   shuffle: boolean;
+  crop?: number;
+  flip?: boolean;
+  lastBatch?: "drop" | "pad";
+  prefetch?: number;
   evaluateEvery?: number;
   metric?: Metric;
   patience?: number;
@@ -58,7 +62,7 @@ export function trainCommand(): Command {
       "an ONNX model, a folder of ONNX Runtime's training artifacts, or a training program; or given by --config",
     )
     .option("--config <file>", "options from a JSON or YAML file; flags win")
-    .option("--data <paths...>", "dataset files or folders, each PATH or NAME=PATH (IDX, NumPy, safetensors)")
+    .option("--data <paths...>", DATA_FORMATS)
     .addOption(
       new Option("--optimizer <name>", "how to train; default that of training artifacts").choices([
         ...OPTIMIZER_NAMES,
@@ -74,6 +78,19 @@ export function trainCommand(): Command {
     .option("--out <dir>", "folder of the run; default runs/MODEL-OPTIMIZER-TIME")
     .option("--held-out <what...>", "a fraction, a number of examples, or files: evaluated, not trained on")
     .option("--no-shuffle", "keep the order of the data")
+    .option("--crop <pixels>", "augment images: shift them by up to as many pixels", parseInteger)
+    .option("--flip", "augment images: mirror half of them")
+    .addOption(
+      new Option("--last-batch <how>", "examples left at an epoch's end: drop, or pad with its first ones").choices([
+        "drop",
+        "pad",
+      ]),
+    )
+    .option(
+      "--prefetch <n>",
+      "batches made ahead by a thread of their own; default 2 for streamed and augmented data",
+      parseInteger,
+    )
     .option("--evaluate-every <n>", "steps between evaluations of what is held out; default one epoch", parseInteger)
     .addOption(
       new Option("--metric <name>", "what tells which evaluation is the best; default loss").choices([...METRICS]),
@@ -188,14 +205,17 @@ function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags): Optim
 
 function runFlags(flags: TrainFlags): Partial<TrainOptions> {
   const { batchSize, epochs, steps, seed, heldOut, evaluateEvery, checkpointEvery, threads } = flags;
-  const { metric, patience, minDelta, keepBest } = flags;
+  const { metric, patience, minDelta, keepBest, crop, flip, lastBatch, prefetch } = flags;
   const evaluation = { evaluateEvery, metric, patience, minDelta, keepBest };
-  const given = { batchSize, epochs, steps, seed, ...evaluation, checkpointEvery, threads };
+  const given = { batchSize, epochs, steps, seed, ...evaluation, checkpointEvery, threads, lastBatch, prefetch };
   return {
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     ...(heldOut && { heldOut: heldOutOf(heldOut) }),
     ...dataOptionsOf(flags),
     ...(!flags.shuffle && { shuffle: false }),
+    ...((crop !== undefined || flip !== undefined) && {
+      augment: { ...(crop !== undefined && { crop }), ...(flip && { flip }) },
+    }),
   };
 }
 

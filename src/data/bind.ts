@@ -1,29 +1,24 @@
-/** Which column fills which input of the program, and how. */
+/** A dataset tied to a program's inputs: how its rows become the inputs' elements. */
 import { FishyError, UsageError } from "../errors.js";
-import type { Dim } from "../onnx/builder.js";
-import type { DataType } from "../onnx/proto.js";
-import { dataTypeName, type TensorData } from "../onnx/tensor.js";
+import { dataTypeName, newData, type TensorData } from "../onnx/tensor.js";
+import { type Augment, type AugmentKey, type AugmentOptions, augmentationOf } from "./augment.js";
 import { checkFinite, checkLabels } from "./check.js";
-import { type CopyRows, conversion, isInteger, type Scale } from "./convert.js";
+import { chooseColumn, fitOf, type WantedInput } from "./choose.js";
+import { type CopyRows, conversion, isFloat, isInteger, type Scale } from "./convert.js";
 import { type Column, type Dataset, exampleSize } from "./dataset.js";
+import { type Normalize, type NormalizeOptions, normalizationOf } from "./normalize.js";
 import type { Batch, BatchInput } from "./source.js";
 
-/** An input that data must fill. */
-export interface WantedInput {
-  readonly name: string;
-  readonly type: DataType;
-  /** With the batch axis first; undefined when the model does not tell. */
-  readonly shape: readonly Dim[] | undefined;
-  /** Whether it is what the loss compares with. */
-  readonly isTarget: boolean;
-  /** The number of classes, when it holds class indices and the number is known. */
-  readonly classes?: number;
-}
+export type { WantedInput } from "./choose.js";
 
 export interface BindOptions {
   /** Column by input, where names alone do not tell. */
-  readonly mapping?: Readonly<Record<string, string>>;
-  readonly scale?: Scale;
+  readonly mapping?: Readonly<Record<string, string>> | undefined;
+  readonly scale?: Scale | undefined;
+  /** Of float inputs that are not the loss's target. */
+  readonly normalize?: NormalizeOptions | undefined;
+  /** Of images in batches that are drawn with a key. */
+  readonly augment?: AugmentOptions | undefined;
 }
 
 interface Binding {
@@ -31,11 +26,23 @@ interface Binding {
   readonly column: Column;
   readonly size: number;
   readonly copy: CopyRows;
+  readonly augment: Augment | undefined;
+  /** Channels, when they go from first to last. */
+  readonly interleave: number | undefined;
+  readonly normalize: Normalize | undefined;
+  /** Room for an augmented and for an interleaved example. */
+  readonly scratch: readonly [TensorData, TensorData];
 }
 
-const TARGET_COLUMNS = ["labels", "label", "target", "targets", "y"];
+/** Rows of a dataset, and the numbers that they have in a larger one. */
+export interface Rows {
+  readonly rows: Uint32Array;
+  /** Number of row 0. */
+  readonly offset?: number;
+  /** What they are augmented by; left as they are without. */
+  readonly key?: AugmentKey | undefined;
+}
 
-/** A dataset tied to a program's inputs. */
 export class BoundDataset {
   private constructor(
     readonly dataset: Dataset,
@@ -61,21 +68,7 @@ export class BoundDataset {
       const column = chooseColumn(dataset, wanted, input, mapping);
       if (!checked.has(column)) checkFinite(column, dataset.name);
       checked.add(column);
-      const what = `Column '${column.name}' of ${dataset.name}, which fills the input '${input.name}',`;
-      if (input.classes !== undefined) {
-        if (!isInteger(column.type)) {
-          throw new FishyError(
-            `${what} holds ${dataTypeName(column.type)}; labels are integers, the indices of classes.`,
-          );
-        }
-        checkLabels(column, input.classes, dataset.name);
-      }
-      return {
-        input: { name: input.name, type: input.type, dims: exampleDims(input, column, what) },
-        column,
-        size: exampleSize(column),
-        copy: conversion(column.type, input.type, options.scale ?? "auto", what),
-      };
+      return bindColumn(input, column, dataset, options);
     });
     return new BoundDataset(dataset, bindings);
   }
@@ -89,94 +82,90 @@ export class BoundDataset {
     return new Map(this.bindings.map(({ input, column }) => [input.name, column.name]));
   }
 
-  /** The examples of these rows. */
-  batch(rows: Uint32Array): Batch {
-    return { size: rows.length, fill: (into) => this.fill(rows, into) };
+  /**
+   * Checks that texts have the same indices as in another dataset.
+   * @throws FishyError when they have not.
+   */
+  requireSameTexts(other: BoundDataset): void {
+    for (const [i, { column, input }] of this.bindings.entries()) {
+      const theirs = other.bindings[i]?.column.categories;
+      if (column.categories?.join("\0") === theirs?.join("\0")) continue;
+      const list = (texts: readonly string[] = []) => texts.slice(0, 8).join(", ") || "no texts";
+      throw new FishyError(
+        `Column '${column.name}', which fills '${input.name}', holds ${list(column.categories)} in ${this.dataset.name} and ${list(theirs)} in ${other.dataset.name}, so that equal indices would mean different texts. Put numbers in the column.`,
+      );
+    }
   }
 
-  private fill(rows: Uint32Array, into: ReadonlyMap<string, TensorData>): void {
-    for (const { input, column, size, copy } of this.bindings) {
+  /** What is known of the columns, without holding on to their rows. */
+  withoutRows(): BoundDataset {
+    const none = (column: Column): Column => ({ ...column, data: newData(column.type, 0) });
+    const columns = new Map([...this.dataset.columns].map(([name, column]) => [name, none(column)]));
+    const bindings = this.bindings.map((binding) => ({ ...binding, column: none(binding.column) }));
+    return new BoundDataset({ ...this.dataset, columns, length: 0 }, bindings);
+  }
+
+  /** The examples of these rows. */
+  batch(rows: Uint32Array, key?: AugmentKey): Batch {
+    return { size: rows.length, fill: (into) => this.fill({ rows, key }, into, 0) };
+  }
+
+  /** Writes the examples of these rows, the first as the `at`-th of the arrays. */
+  fill({ rows, offset = 0, key }: Rows, into: ReadonlyMap<string, TensorData>, at: number): void {
+    for (const binding of this.bindings) {
+      const { input, column, size, copy, augment, interleave, normalize, scratch } = binding;
       const target = into.get(input.name);
       // A program that does not read an input has no buffer for it.
       if (!target) continue;
-      for (let i = 0; i < rows.length; i++) copy(column.data, (rows[i] as number) * size, size, target, i * size);
+      for (let i = 0; i < rows.length; i++) {
+        const row = rows[i] as number;
+        let [from, start] = [column.data, row * size];
+        if (augment && key) {
+          augment(from, start, scratch[0], key, offset + row);
+          [from, start] = [scratch[0], 0];
+        }
+        if (interleave !== undefined) {
+          interleaveChannels(from, start, interleave, size, scratch[1]);
+          [from, start] = [scratch[1], 0];
+        }
+        copy(from, start, size, target, (at + i) * size);
+        normalize?.(target, (at + i) * size);
+      }
     }
   }
 }
 
-function chooseColumn(
-  dataset: Dataset,
-  wanted: readonly WantedInput[],
-  input: WantedInput,
-  mapping: Readonly<Record<string, string>>,
-): Column {
-  const names = [...dataset.columns.keys()];
-  const mapped = mapping[input.name];
-  if (mapped !== undefined) {
-    const column = dataset.columns.get(mapped);
-    if (!column) {
-      throw new UsageError(
-        `Input '${input.name}' is mapped to the column '${mapped}', which ${dataset.name} does not have. Its columns: ${names.join(", ")}.`,
-      );
+function bindColumn(input: WantedInput, column: Column, dataset: Dataset, options: BindOptions): Binding {
+  const what = `Column '${column.name}' of ${dataset.name}, which fills the input '${input.name}',`;
+  if (input.classes !== undefined) {
+    if (!isInteger(column.type)) {
+      throw new FishyError(`${what} holds ${dataTypeName(column.type)}; labels are integers, the indices of classes.`);
     }
-    return column;
+    checkLabels(column, input.classes, dataset.name);
   }
-  const same = dataset.columns.get(input.name);
-  if (same) return same;
-  const candidates = input.isTarget
-    ? TARGET_COLUMNS.filter((name) => names.includes(name)).slice(0, 1)
-    : freeColumns(names, wanted, input, mapping);
-  const column = candidates.length === 1 ? dataset.columns.get(candidates[0] as string) : undefined;
-  if (!column) {
-    throw new UsageError(
-      `Which column fills the input '${input.name}'? The dataset ${dataset.name} has ${names.join(", ")}. Say it with --input ${input.name}=COLUMN.`,
-    );
-  }
-  return column;
+  const { dims, channelsLast } = fitOf(input, column, what);
+  const size = exampleSize(column);
+  const { augment, normalize, scale = "auto" } = options;
+  const isImage = column.dims.length > 1 && !input.isTarget;
+  const augments = isImage && augment && ((augment.crop ?? 0) > 0 || augment.flip);
+  const normalizes = normalize && isFloat(input.type) && !input.isTarget;
+  return {
+    input: { name: input.name, type: input.type, dims },
+    column,
+    size,
+    copy: conversion(column.type, input.type, scale, what),
+    augment: augments ? augmentationOf(column, augment) : undefined,
+    interleave: channelsLast ? column.dims[0] : undefined,
+    normalize: normalizes ? normalizationOf(normalize, dims, `The input '${input.name}'`) : undefined,
+    scratch: [newData(column.type, augments ? size : 0), newData(column.type, channelsLast ? size : 0)],
+  };
 }
 
-/**
- * Columns that no other model input takes and that are not named as targets are: what the last unmapped input can mean.
- * A column that the target is mapped to is free, as an autoencoder's input is its target.
- */
-function freeColumns(
-  names: readonly string[],
-  wanted: readonly WantedInput[],
-  input: WantedInput,
-  mapping: Readonly<Record<string, string>>,
-): string[] {
-  const others = wanted.filter((other) => !other.isTarget && other !== input);
-  if (others.some((other) => mapping[other.name] === undefined && !names.includes(other.name))) return [];
-  const taken = new Set(others.map((other) => mapping[other.name] ?? other.name));
-  return names.filter((name) => !TARGET_COLUMNS.includes(name) && !taken.has(name));
-}
-
-/**
- * The example shape of the input, filled by the column: equal, equal up to axes of length 1, or flat on one side.
- * Other shapes of as many elements (channels first and last) are refused: their order differs.
- */
-function exampleDims(input: WantedInput, column: Column, what: string): readonly number[] {
-  if (input.shape === undefined) return column.dims;
-  if (input.shape.length === 0) {
-    throw new FishyError(`The input '${input.name}' is a single number, without a batch axis; data cannot fill it.`);
+function interleaveChannels(from: TensorData, start: number, channels: number, size: number, to: TensorData): void {
+  const source = from as Float32Array;
+  const target = to as Float32Array;
+  const plane = size / channels;
+  for (let c = 0; c < channels; c++) {
+    for (let i = 0; i < plane; i++) target[i * channels + c] = source[start + c * plane + i] as number;
   }
-  const wanted = input.shape.slice(1);
-  const compatible = (dims: readonly number[]) =>
-    dims.length === wanted.length &&
-    dims.every((dim, axis) => typeof wanted[axis] !== "number" || wanted[axis] === dim);
-  if (compatible(column.dims)) return column.dims;
-  const refuse = () =>
-    new FishyError(
-      `${what} has examples of shape [${column.dims.join(", ")}]; the model takes [${wanted.map((dim) => dim ?? "?").join(", ")}] for each example. Reshape the column, or map another one (--input ${input.name}=COLUMN).`,
-    );
-  if (!wanted.every((dim) => typeof dim === "number")) {
-    if (wanted.length === 1) return [exampleSize(column)];
-    throw refuse();
-  }
-  const dims = wanted as readonly number[];
-  const squeezed = (shape: readonly number[]) => shape.filter((dim) => dim !== 1).join();
-  const flat = dims.length <= 1 || column.dims.length <= 1;
-  if (exampleSize({ dims }) !== exampleSize(column)) throw refuse();
-  if (!flat && squeezed(dims) !== squeezed(column.dims)) throw refuse();
-  return dims;
 }

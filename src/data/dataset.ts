@@ -10,6 +10,10 @@ export interface Column {
   /** Shape of one example: `[28, 28]` for images, `[]` for labels. */
   readonly dims: readonly number[];
   readonly data: TensorData;
+  /** Texts by index, where the column was one of texts. */
+  readonly categories?: readonly string[];
+  /** Whether examples are images [channels, height, width], which a model may also take channels last. */
+  readonly isImage?: boolean;
 }
 
 export interface Dataset {

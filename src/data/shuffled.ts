@@ -9,31 +9,52 @@ export interface ShuffleOptions {
   readonly seed: number;
   /** Keep the order of the rows. */
   readonly shuffle?: boolean;
+  /** What becomes of the examples that are left at the end of an epoch; `pad` fills the batch up with the epoch's first ones. */
+  readonly lastBatch?: "drop" | "pad" | undefined;
 }
 
 /**
- * Batches of `batchSize` of the given rows; what is left at the end of an epoch is dropped. The order depends on
- * (seed, epoch) alone.
+ * How many batches an epoch has.
+ * @throws UsageError when there are fewer rows than one batch takes.
+ */
+export function batchesIn(examples: number, dataset: string, { batchSize, lastBatch }: ShuffleOptions): number {
+  const batches = lastBatch === "pad" ? Math.ceil(examples / batchSize) : Math.floor(examples / batchSize);
+  if (batches === 0) {
+    throw new UsageError(
+      `The batch size is ${batchSize}, and ${dataset} has ${examples} examples to train on. Take a smaller batch.`,
+    );
+  }
+  return batches;
+}
+
+/**
+ * Batches of `batchSize` of the given rows. The order depends on (seed, epoch) alone.
  * @throws UsageError when there are fewer rows than one batch takes.
  */
 export function shuffledBatches(bound: BoundDataset, rows: Uint32Array, options: ShuffleOptions): BatchSource {
   const { batchSize, seed, shuffle = true } = options;
-  const batchesPerEpoch = Math.floor(rows.length / batchSize);
-  if (batchesPerEpoch === 0) {
-    throw new UsageError(
-      `The batch size is ${batchSize}, and ${bound.dataset.name} has ${rows.length} examples to train on. Take a smaller batch.`,
-    );
-  }
+  const batchesPerEpoch = batchesIn(rows.length, bound.dataset.name, options);
   return {
     inputs: bound.inputs as readonly BatchInput[],
     batchSize,
     batchesPerEpoch,
     *batches(epoch, skip) {
       const order = shuffle ? permutation(rows.length, seed, epoch).map((i) => rows[i] as number) : rows;
-      for (let i = skip; i < batchesPerEpoch; i++)
-        yield bound.batch(order.subarray(i * batchSize, (i + 1) * batchSize));
+      const key = { seed, epoch };
+      for (let i = skip; i < batchesPerEpoch; i++) {
+        const own = order.subarray(i * batchSize, (i + 1) * batchSize);
+        const whole = own.length === batchSize ? own : filledUp(own, order, batchSize);
+        yield bound.batch(whole, key);
+      }
     },
   };
+}
+
+/** A batch's rows, and the first of the epoch after them. */
+function filledUp(own: Uint32Array, order: Uint32Array, batchSize: number): Uint32Array {
+  return Uint32Array.from({ length: batchSize }, (_, i) =>
+    i < own.length ? (own[i] as number) : (order[(i - own.length) % order.length] as number),
+  );
 }
 
 /** All rows in order, in batches of at most `batchSize`: for evaluation. */

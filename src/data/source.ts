@@ -29,4 +29,6 @@ export interface BatchSource {
    * @param epoch counts from 0.
    */
   batches(epoch: number, skip: number): AsyncIterable<Batch> | Iterable<Batch>;
+  /** Ends what the source keeps running. */
+  close?(): Promise<void>;
 }

@@ -1,10 +1,10 @@
 /** Evaluating a run's model, or any model, on a dataset: what `fishy eval` does. */
-import { BoundDataset, type WantedInput } from "../data/bind.js";
+import type { WantedInput } from "../data/bind.js";
 import type { Scale } from "../data/convert.js";
 import type { Dataset } from "../data/dataset.js";
-import { loadDataset } from "../data/load.js";
-import { orderedBatches } from "../data/shuffled.js";
-import type { Batch, BatchInput } from "../data/source.js";
+import { openDataset } from "../data/load.js";
+import type { NormalizeOptions } from "../data/normalize.js";
+import { allRows, type BoundRows, bindRows } from "../data/rows.js";
 import { FishyError, UsageError } from "../errors.js";
 import { readTensor } from "../onnx/external.js";
 import type { DataType } from "../onnx/proto.js";
@@ -17,7 +17,7 @@ import { loadCheckpoint } from "./checkpoint.js";
 import { type Evaluation, Evaluator, type LocatedModel } from "./evaluator.js";
 import { fedTensors, wantedInputs } from "./inputs.js";
 import { DEFAULT_BATCH_SIZE, parseRunOptions } from "./options.js";
-import { openData } from "./run-data.js";
+import { bindOptions, evaluated, fixedBatchSize, openData, openOptions } from "./run-data.js";
 import { type LocatedProgram, RunDirectory } from "./run-directory.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "./source.js";
 
@@ -27,8 +27,12 @@ export interface EvaluateOptions extends Omit<EvaluationOptions, "fed"> {
   /** Paths (each `PATH` or `NAME=PATH`) or a dataset in memory; default what the run held out. */
   readonly data?: string | readonly string[] | Dataset;
   /** Column by program input, where names do not tell. */
-  readonly inputs?: Readonly<Record<string, string>>;
+  readonly inputs?: Record<string, string>;
   readonly scale?: Scale;
+  readonly normalize?: NormalizeOptions;
+  readonly imageSize?: [number, number];
+  readonly sequenceLength?: number;
+  readonly stream?: boolean;
   /** Examples at a time. */
   readonly batchSize?: number;
   readonly threads?: number;
@@ -65,10 +69,11 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   };
   const artifact = isLoadedArtifacts(source) ? artifactRewriteOptions(source, choice) : choice;
   const evaluation = await evaluationModel(source.proto, artifact);
-  const bound = BoundDataset.bind(openedData(options), wantedOf(evaluation), bindOptions(options));
-  const evaluator = await Evaluator.of(evaluation, source, bound.inputs as BatchInput[], threadsOf(options));
+  const wanted = wantedOf(evaluation);
+  const bound = await boundData(options, wanted);
+  const evaluator = await Evaluator.of(evaluation, source, bound.inputs, threadsOf(options));
   try {
-    return await evaluator.evaluate(allBatches(bound, evaluation, options));
+    return await evaluator.evaluate(allBatches(bound, wanted, options));
   } finally {
     await evaluator.release();
   }
@@ -82,9 +87,10 @@ async function evaluateRun(run: RunDirectory, options: EvaluateOptions): Promise
   const carried = new Map(
     [...state.model].map(([name, { type, dims, data }]) => [name, tensorOver(ort, type, dims, data, `'${name}'`)]),
   );
-  const inherited = { inputs: stored.inputs, scale: stored.scale, batchSize: stored.batchSize };
+  const { inputs, scale, normalize, imageSize, sequenceLength, batchSize } = parseRunOptions(stored);
+  const inherited = { inputs, scale, normalize, imageSize, sequenceLength, batchSize };
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const all = { ...inherited, ...given } as EvaluateOptions;
+  const all = { ...inherited, ...given } as unknown as EvaluateOptions;
   const program = await run.readProgram();
   const source = await run.readSource();
   if (options.data !== undefined)
@@ -107,11 +113,12 @@ async function evaluateProgram(
   source: LocatedModel | undefined,
   carried: ReadonlyMap<string, Tensor>,
 ): Promise<Evaluation> {
-  const bound = BoundDataset.bind(openedData(options), wantedInputs(program), bindOptions(options));
-  const evaluator = await Evaluator.create(program, bound.inputs as BatchInput[], { ...threadsOf(options), source });
+  const wanted = wantedInputs(program);
+  const bound = await boundData(options, wanted);
+  const evaluator = await Evaluator.create(program, bound.inputs, { ...threadsOf(options), source });
   try {
     const weights = await frozenWeights(program, carried);
-    return await evaluator.evaluate(allBatches(bound, program, options), (name) => weights.get(name));
+    return await evaluator.evaluate(allBatches(bound, wanted, options), (name) => weights.get(name));
   } finally {
     await evaluator.release();
   }
@@ -153,13 +160,14 @@ function wantedOf({ model, external, target }: EvaluationModel): WantedInput[] {
     });
 }
 
-function openedData({ data }: EvaluateOptions): Dataset {
+async function boundData(options: EvaluateOptions, wanted: readonly WantedInput[]): Promise<BoundRows> {
+  const { data } = options;
   if (data === undefined) throw new UsageError("No data is given to evaluate on: --data FILE….");
-  return typeof data === "string" || Array.isArray(data) ? loadDataset(data as string | string[]) : (data as Dataset);
-}
-
-function bindOptions({ inputs, scale }: EvaluateOptions) {
-  return { ...(inputs && { mapping: inputs }), ...(scale !== undefined && { scale }) };
+  const isPaths = typeof data === "string" || Array.isArray(data);
+  const dataset = isPaths
+    ? await openDataset(data as string | string[], openOptions(options, wanted))
+    : (data as Dataset);
+  return bindRows(dataset, wanted, bindOptions(options));
 }
 
 function threadsOf({ threads }: EvaluateOptions): { threads?: number } {
@@ -167,21 +175,12 @@ function threadsOf({ threads }: EvaluateOptions): { threads?: number } {
 }
 
 /** All examples; only whole batches where the model fixes their size. */
-function allBatches(
-  bound: BoundDataset,
-  { model }: Pick<EvaluationModel, "model">,
-  { batchSize }: EvaluateOptions,
-): Iterable<Batch> {
-  const names = new Set(bound.inputs.map(({ name }) => name));
-  const dims = model.graph.input
-    .filter(({ name }) => names.has(name ?? ""))
-    .map((info) => declaredType(info)?.shape?.[0]);
-  const fixed = dims.find((dim): dim is number => typeof dim === "number");
-  const { length, name } = bound.dataset;
-  const usable = fixed === undefined ? length : length - (length % fixed);
+function allBatches(bound: BoundRows, wanted: readonly WantedInput[], { batchSize }: EvaluateOptions) {
+  const fixed = fixedBatchSize(wanted);
+  const size = fixed ?? batchSize ?? DEFAULT_BATCH_SIZE;
+  const usable = evaluated(bound.length, size, fixed);
   if (usable === 0) {
-    throw new FishyError(`The model is fixed to batches of ${fixed} examples, and ${name} has ${length}.`);
+    throw new FishyError(`The model is fixed to batches of ${fixed} examples, and ${bound.name} has ${bound.length}.`);
   }
-  const rows = Uint32Array.from({ length: usable }, (_, i) => i);
-  return orderedBatches(bound, rows, fixed ?? batchSize ?? DEFAULT_BATCH_SIZE);
+  return bound.ordered(allRows(usable), size);
 }

@@ -11,6 +11,9 @@ const paths = z.union([text.transform((path) => [path]), z.array(text)], {
   error: "must be a path or a list of paths",
 });
 
+const numbers = z.array(number()).min(1);
+const positives = z.array(number({ min: 0, openMin: true })).min(1);
+
 export const runOptions = z.strictObject({
   data: paths.optional().describe("Files or folders of the dataset, each PATH or NAME=PATH."),
   heldOut: z
@@ -23,6 +26,32 @@ export const runOptions = z.strictObject({
     .union([z.literal("auto"), z.literal("none"), number()], { error: "must be auto, none or a number" })
     .default("auto")
     .describe("How integers become floats: auto divides bytes by 255."),
+  normalize: z
+    .strictObject({ mean: numbers, std: positives })
+    .refine(({ mean, std }) => mean.length === std.length, { error: "must have as many deviations as means" })
+    .optional()
+    .describe("Mean and standard deviation of the inputs, one or one for each channel; of values after scaling."),
+  augment: z
+    .strictObject({
+      crop: option(number({ min: 0, integer: true }), 0, "Pixels that an image is shifted by at most."),
+      flip: z.boolean().default(false).describe("Mirror half of the images."),
+    })
+    .optional()
+    .describe("Augmentation of the training images."),
+  imageSize: z.tuple([count, count]).optional().describe("Height and width that images are resized and cropped to."),
+  sequenceLength: count
+    .optional()
+    .describe("Tokens in a sequence, of texts and token files; default what the model takes."),
+  lastBatch: z
+    .enum(["drop", "pad"])
+    .default("drop")
+    .describe("What becomes of the examples left at the end of an epoch; pad adds the epoch's first ones to them."),
+  stream: z.boolean().optional().describe("Read the data a part at a time; default when they exceed 512 MiB."),
+  prefetch: number({ min: 0, integer: true })
+    .optional()
+    .describe(
+      "Batches made ahead by a thread of their own; default 2 for images and streamed data from files, else 0.",
+    ),
   optimizer: z.custom<OptimizerOptions>().optional().describe("The optimizer: its name and its own options."),
   steps: count.optional().describe("Steps to train."),
   epochs: number({ min: 0, openMin: true }).optional().describe("Epochs to train, instead of steps."),

@@ -1,29 +1,36 @@
 /** The data of a run: what it trains on, what is held out, and what the final evaluation takes. */
-import { BoundDataset } from "../data/bind.js";
+import type { BindOptions, WantedInput } from "../data/bind.js";
+import { type ChunkedDataset, isChunked } from "../data/chunked.js";
 import type { Dataset } from "../data/dataset.js";
-import { loadDataset } from "../data/load.js";
-import { orderedBatches, shuffledBatches } from "../data/shuffled.js";
+import { type OpenOptions, openDataset } from "../data/load.js";
+import { type PrefetchOrders, prefetched } from "../data/prefetch.js";
+import { allRows, type BoundRows, bindRows } from "../data/rows.js";
 import type { Batch, BatchSource } from "../data/source.js";
-import { someRows, splitRows } from "../data/split.js";
+import { splitRows } from "../data/split.js";
 import { type OpenStream, streamBatches } from "../data/stream.js";
 import { UsageError } from "../errors.js";
+import { DataType } from "../onnx/proto.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
 import { wantedInputs } from "./inputs.js";
 import { DEFAULT_BATCH_SIZE, type ResolvedRunOptions } from "./options.js";
 
 /** Examples of the training set that the final evaluation takes at most. */
 const FINAL_TRAIN_EXAMPLES = 10_000;
+/** Batches made ahead where making them takes time. */
+const DEFAULT_PREFETCH = 2;
 
 /** Data in memory or from code, where the options' paths are not used. */
-export type MemoryData = Dataset | OpenStream;
+export type MemoryData = Dataset | ChunkedDataset | OpenStream;
+
+type Batches = AsyncIterable<Batch> | Iterable<Batch>;
 
 /** What the run trains on, and what it is judged by. */
 export interface RunData {
   readonly source: BatchSource;
   readonly trainExamples: number | undefined;
   /** Training examples in order, for the final evaluation; undefined for streams. */
-  readonly train: (() => Iterable<Batch>) | undefined;
-  readonly heldOut: { readonly examples: number; batches(): Iterable<Batch> } | undefined;
+  readonly train: (() => Batches) | undefined;
+  readonly heldOut: { readonly examples: number; batches(): Batches } | undefined;
 }
 
 /**
@@ -37,18 +44,23 @@ export async function openData(
   memory: { readonly data?: MemoryData | undefined; readonly heldOut?: Dataset | undefined } = {},
 ): Promise<RunData> {
   const wanted = wantedInputs(program);
-  const fixed = wanted.map(({ shape }) => shape?.[0]).find((dim): dim is number => typeof dim === "number");
+  const fixed = fixedBatchSize(wanted);
   if (fixed !== undefined && options.batchSize !== undefined && options.batchSize !== fixed) {
     throw new UsageError(
       `The batch size is ${options.batchSize}, but the model is fixed to ${fixed} examples. Leave it out, or export the model with a dynamic batch axis.`,
     );
   }
-  const bindOptions = { mapping: options.inputs, scale: options.scale };
-  const separate = memory.heldOut ?? (Array.isArray(options.heldOut) ? loadDataset(options.heldOut) : undefined);
-  const bindHeldOut = (batchSize: number, dataset: Dataset) => {
-    const bound = BoundDataset.bind(dataset, wanted, bindOptions);
-    const rows = Uint32Array.from({ length: evaluated(dataset.length, batchSize, fixed) }, (_, i) => i);
-    return { examples: rows.length, batches: () => orderedBatches(bound, rows, batchSize) };
+  const open = openOptions(options, wanted);
+  const { augment } = options;
+  const asItIs = bindOptions(options);
+  const separate =
+    memory.heldOut ?? (Array.isArray(options.heldOut) ? await openDataset(options.heldOut, open) : undefined);
+  const bindHeldOut = async (batchSize: number, bound?: BoundRows) => {
+    if (!separate) return undefined;
+    const other = await bindRows(separate, wanted, asItIs);
+    if (bound) await other.requireSameTexts(bound);
+    const rows = allRows(evaluated(other.length, batchSize, fixed));
+    return { examples: rows.length, batches: () => other.ordered(rows, batchSize) };
   };
 
   if (typeof memory.data === "function") {
@@ -59,40 +71,76 @@ export async function openData(
         `The batch size is ${size}, but the data stream's batches have ${source.batchSize} examples.`,
       );
     }
-    return {
-      source,
-      trainExamples: undefined,
-      train: undefined,
-      heldOut: separate && bindHeldOut(source.batchSize, separate),
-    };
+    return { source, trainExamples: undefined, train: undefined, heldOut: await bindHeldOut(source.batchSize) };
   }
 
   if (!memory.data && !options.data) throw new UsageError("No data is given to train on.");
-  const dataset = memory.data ?? loadDataset(options.data as string[]);
-  const bound = BoundDataset.bind(dataset, wanted, bindOptions);
-  const split = splitRows(
-    dataset.length,
-    separate || Array.isArray(options.heldOut) ? 0 : options.heldOut,
-    options.splitSeed,
-  );
+  const dataset = memory.data ?? (await openDataset(options.data as string[], open));
+  const bound = await bindRows(dataset, wanted, { ...asItIs, augment });
+  const { seed, shuffle, lastBatch, splitSeed } = options;
+  const heldOutPart = separate || Array.isArray(options.heldOut) ? 0 : options.heldOut;
+  const split = splitRows(bound.length, heldOutPart, splitSeed);
   const batchSize = options.batchSize ?? fixed ?? DEFAULT_BATCH_SIZE;
-  const source = shuffledBatches(bound, split.train, { batchSize, seed: options.seed, shuffle: options.shuffle });
+  const order = { batchSize, seed, shuffle, lastBatch };
+  const source = bound.shuffled(split.train, order);
+  const augments = augment !== undefined && (augment.crop > 0 || augment.flip);
+  const ahead = options.prefetch ?? (!memory.data && (isChunked(dataset) || augments) ? DEFAULT_PREFETCH : 0);
+  const orders = (paths: readonly string[]): PrefetchOrders => {
+    const stream = isChunked(dataset);
+    return {
+      paths,
+      open: { ...open, stream },
+      wanted,
+      bind: { ...asItIs, augment },
+      shuffle: order,
+      heldOut: heldOutPart,
+      splitSeed,
+    };
+  };
   const heldOutRows = split.heldOut.subarray(0, evaluated(split.heldOut.length, batchSize, fixed));
   const finalCount = Math.min(split.train.length, FINAL_TRAIN_EXAMPLES);
-  const finalRows = someRows(split.train, evaluated(finalCount, batchSize, fixed));
+  const finalRows = bound.some(split.train, evaluated(finalCount, batchSize, fixed));
   return {
-    source,
+    source: ahead > 0 && !memory.data ? prefetched(source, orders(options.data as string[]), ahead) : source,
     trainExamples: split.train.length,
-    train: () => orderedBatches(bound, finalRows, batchSize),
-    heldOut: separate
-      ? bindHeldOut(batchSize, separate)
-      : heldOutRows.length > 0
-        ? { examples: heldOutRows.length, batches: () => orderedBatches(bound, heldOutRows, batchSize) }
-        : undefined,
+    train: () => bound.ordered(finalRows, batchSize),
+    heldOut:
+      (await bindHeldOut(batchSize, bound)) ??
+      (heldOutRows.length > 0
+        ? { examples: heldOutRows.length, batches: () => bound.ordered(heldOutRows, batchSize) }
+        : undefined),
   };
 }
 
+/** The batch size that the model is exported for, if it is. */
+export function fixedBatchSize(wanted: readonly WantedInput[]): number | undefined {
+  return wanted.map(({ shape }) => shape?.[0]).find((dim): dim is number => typeof dim === "number");
+}
+
+/** The options of a run that concern how data is read and bound. */
+interface DataOptions extends OpenOptions, Omit<BindOptions, "mapping"> {
+  readonly inputs?: BindOptions["mapping"];
+}
+
+/** How files are read: sequences are as long as the model takes them, unless the options say otherwise. */
+export function openOptions(
+  { imageSize, sequenceLength, stream }: DataOptions,
+  wanted: readonly WantedInput[],
+): OpenOptions {
+  const integers: readonly DataType[] = [DataType.INT64, DataType.INT32];
+  const lengths = wanted
+    .filter(({ type, shape, isTarget }) => !isTarget && integers.includes(type) && shape?.length === 2)
+    .map(({ shape }) => shape?.[1]);
+  const own = lengths.find((length): length is number => typeof length === "number");
+  return { imageSize, sequenceLength: sequenceLength ?? own, stream };
+}
+
+/** How rows become inputs, without augmentation. */
+export function bindOptions({ inputs, scale, normalize }: DataOptions): BindOptions {
+  return { mapping: inputs, scale, normalize };
+}
+
 /** How many of `examples` an evaluation can take: all, but only whole batches when the model fixes their size. */
-function evaluated(examples: number, batchSize: number, fixed: number | undefined): number {
+export function evaluated(examples: number, batchSize: number, fixed: number | undefined): number {
   return fixed === undefined ? examples : examples - (examples % batchSize);
 }

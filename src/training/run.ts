@@ -141,7 +141,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       writer?.write(entry);
       hooks.onStep?.(entry);
     };
-    const evaluate = (batches: Iterable<Batch>) => {
+    const evaluate = (batches: AsyncIterable<Batch> | Iterable<Batch>) => {
       hooks.onActivity?.("evaluating");
       return evaluator.evaluate(batches, (name) => stepper.carriedTensor(name));
     };
@@ -242,6 +242,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     writer?.close();
     await stepper.release();
     await evaluator.release();
+    await source.close?.();
   }
 }
 
@@ -265,10 +266,12 @@ function rescue(save: (position: Position) => string | undefined, error: Diverge
 
 /** The options that decide the numbers of a run. */
 function decidingOptions({ options, data }: RunSetup, optimizer: Optimizer, batchSize: number, totalSteps: number) {
-  const { seed, shuffle, heldOut, splitSeed, inputs, scale } = options;
+  const { seed, shuffle, heldOut, splitSeed, inputs, scale, normalize, augment, imageSize } = options;
+  const { sequenceLength, lastBatch, stream } = options;
   return {
     optimizer: options.optimizer ?? optimizer.name,
-    ...{ totalSteps, batchSize, seed, shuffle, splitSeed, inputs, scale },
+    ...{ totalSteps, batchSize, seed, shuffle, splitSeed, inputs, scale, normalize, augment, imageSize },
+    ...{ sequenceLength, lastBatch, stream },
     ...(!data && { data: options.data, heldOut }),
   };
 }

@@ -68,8 +68,8 @@ describe("NumPy", () => {
 });
 
 describe("IDX", () => {
-  test("Fashion-MNIST: known shapes, labels and pixels", () => {
-    const dataset = loadDataset(FASHION_MNIST);
+  test("Fashion-MNIST: known shapes, labels and pixels", async () => {
+    const dataset = await loadDataset(FASHION_MNIST);
     expect(dataset.length).toBe(10_000);
     expect(dataset.columns.get("images")).toMatchObject({ type: DataType.UINT8, dims: [28, 28] });
     const labels = dataset.columns.get("labels")?.data as Uint8Array;
@@ -98,34 +98,34 @@ describe("IDX", () => {
 });
 
 describe("loadDataset", () => {
-  test("safetensors, and NAME=PATH renames", () => {
-    const two = loadDataset(join(FIXTURES, "two.safetensors"));
+  test("safetensors, and NAME=PATH renames", async () => {
+    const two = await loadDataset(join(FIXTURES, "two.safetensors"));
     expect([...two.columns.keys()].sort()).toEqual(["labels", "x"]);
     expect(two.length).toBe(2);
-    const mixed = loadDataset([`a=${join(FIXTURES, "int64_c.npy")}`, `b=${join(FIXTURES, "bool.npy")}`]);
+    const mixed = await loadDataset([`a=${join(FIXTURES, "int64_c.npy")}`, `b=${join(FIXTURES, "bool.npy")}`]);
     expect([...mixed.columns.keys()]).toEqual(["a", "b"]);
     expect(mixed.columns.get("a")?.dims).toEqual([3, 4]);
   });
 
-  test("a folder of several splits gives the one to train on", () => {
+  test("a folder of several splits gives the one to train on", async () => {
     const idx = (values: number[]) => Uint8Array.of(0, 0, 8, 1, 0, 0, 0, values.length, ...values);
     writeFileSync(join(folder, "train-labels-idx1-ubyte.gz"), gzipSync(idx([1, 2, 3])));
     writeFileSync(join(folder, "t10k-labels-idx1-ubyte.gz"), gzipSync(idx([4])));
-    expect(loadDataset(folder).length).toBe(3);
+    expect((await loadDataset(folder)).length).toBe(3);
   });
 
-  test("errors name the file and the remedy", () => {
-    expect(() => loadDataset(join(folder, "nowhere"))).toThrow(/no file or folder .*nowhere/);
+  test("errors name the file and the remedy", async () => {
+    await expect(loadDataset(join(folder, "nowhere"))).rejects.toThrow(/no file or folder .*nowhere/);
     const text = join(folder, "data.txt");
     writeFileSync(text, "1 2 3");
-    expect(() => loadDataset(text)).toThrow(/data\.txt is in no dataset format.*IDX.*NumPy.*safetensors/);
+    await expect(loadDataset(text)).rejects.toThrow(/data\.txt is in no dataset format.*IDX.*NumPy.*safetensors/);
     const broken = join(folder, "broken-idx1-ubyte.gz");
     writeFileSync(broken, gzipSync(Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 1, 5)).subarray(0, 12));
-    expect(() => loadDataset(broken)).toThrow(/broken-idx1-ubyte\.gz is not a whole gzip file/);
-    expect(() => loadDataset([join(FIXTURES, "int64_c.npy"), join(FIXTURES, "version3.npy")])).toThrow(
+    await expect(loadDataset(broken)).rejects.toThrow(/broken-idx1-ubyte\.gz is not a whole gzip file/);
+    await expect(loadDataset([join(FIXTURES, "int64_c.npy"), join(FIXTURES, "version3.npy")])).rejects.toThrow(
       /differ in length.*'int64_c' has 2, 'version3' has 3/,
     );
-    expect(() => loadDataset([`x=${join(FIXTURES, "stored.npz")}`])).toThrow(
+    await expect(loadDataset([`x=${join(FIXTURES, "stored.npz")}`])).rejects.toThrow(
       /holds 2 columns \((x, labels|labels, x)\)/,
     );
   });

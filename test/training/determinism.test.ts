@@ -5,7 +5,7 @@ import { runTraining } from "../../src/training/run.js";
 import { stepSeed } from "../../src/training/stepper.js";
 import { differingTensors, FASHION_MNIST, handMadeProgram, samplingOptimizer } from "./support.js";
 
-const data = loadDataset(FASHION_MNIST);
+const data = await loadDataset(FASHION_MNIST);
 const program = handMadeProgram(784, 256, 10);
 
 function run(threads: number, seed: number, optimizer: "adam" | "sampling") {

@@ -15,8 +15,8 @@ import { differingTensors, FASHION_MNIST, temporaryFolder } from "./support.js";
 const folder = temporaryFolder();
 
 /** Fashion-MNIST in 8 × 8 pixels (means of 3 × 3, two pixels of margin cut off), for the small autoencoder. */
-function smallPictures() {
-  const pixels = loadDataset(FASHION_MNIST).columns.get("images")?.data as Uint8Array;
+async function smallPictures() {
+  const pixels = (await loadDataset(FASHION_MNIST)).columns.get("images")?.data as Uint8Array;
   const count = 1000;
   const small = new Float32Array(count * 64);
   for (let n = 0; n < count; n++) {
@@ -30,7 +30,7 @@ function smallPictures() {
   return makeDataset("pictures", [columnOf("pixels", DataType.FLOAT, [count, 8, 8], small)]);
 }
 
-const data = smallPictures();
+const data = await smallPictures();
 const second = { rootInterval: 3, startStep: 4, blockSize: 32 } as const;
 const optimizers: OptimizerOptions[] = [
   { name: "sgd", learningRate: 0.01, momentum: 0.9 },
