@@ -41,6 +41,7 @@ interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   patience?: number;
   minDelta?: number;
   keepBest?: boolean;
+  tensorboard?: boolean;
   checkpointEvery?: number;
   threads?: number;
   resume?: string | true;
@@ -99,6 +100,7 @@ export function trainCommand(): Command {
     .option("--min-delta <x>", "by how much an evaluation must be better; default 0", parseNumber)
     .option("--keep-best", "keep the checkpoint of the best evaluation, and write its model")
     .option("--checkpoint-every <n>", "steps between checkpoints; default only at the end", parseInteger)
+    .option("--tensorboard", "write TensorBoard's event files into the run's folder")
     .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger)
     .option(
       "--resume [dir]",
@@ -205,9 +207,20 @@ function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags): Optim
 
 function runFlags(flags: TrainFlags): Partial<TrainOptions> {
   const { batchSize, epochs, steps, seed, heldOut, evaluateEvery, checkpointEvery, threads } = flags;
-  const { metric, patience, minDelta, keepBest, crop, flip, lastBatch, prefetch } = flags;
+  const { metric, patience, minDelta, keepBest, crop, flip, lastBatch, prefetch, tensorboard } = flags;
   const evaluation = { evaluateEvery, metric, patience, minDelta, keepBest };
-  const given = { batchSize, epochs, steps, seed, ...evaluation, checkpointEvery, threads, lastBatch, prefetch };
+  const given = {
+    batchSize,
+    epochs,
+    steps,
+    seed,
+    ...evaluation,
+    checkpointEvery,
+    threads,
+    lastBatch,
+    prefetch,
+    tensorboard,
+  };
   return {
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     ...(heldOut && { heldOut: heldOutOf(heldOut) }),

@@ -67,6 +67,7 @@ export const runOptions = z.strictObject({
   keepBest: z.boolean().default(false).describe("Keep the checkpoint of the best evaluation, and export its model."),
   checkpointEvery: option(number({ min: 0, integer: true }), 0, "Steps between checkpoints; 0 only at the end."),
   keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
+  tensorboard: z.boolean().default(false).describe("Write TensorBoard's event files into the run's folder."),
   threads: option(number({ min: 0, integer: true }), 0, "Threads of ONNX Runtime; 0 one for each core."),
 });
 

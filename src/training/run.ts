@@ -27,6 +27,7 @@ import { type MemoryData, openData } from "./run-data.js";
 import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
 import type { TrainingState } from "./state.js";
 import { Stepper } from "./stepper.js";
+import { EventWriter } from "./tensorboard.js";
 
 /** Makes an optimizer that no options describe. */
 export type OptimizerFactory = (parameters: readonly ParameterSpec[], run: RunLength) => Optimizer;
@@ -110,6 +111,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
   });
   const fingerprint = fingerprintOf(program, decidingOptions(setup, optimizer, batchSize, totalSteps));
   let writer: MetricsWriter | undefined;
+  let events: EventWriter | undefined;
   try {
     let start = START;
     if (setup.from !== undefined) {
@@ -126,6 +128,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       // A killed run leaves lines beyond its last checkpoint.
       truncateMetrics(directory.metricsFile, start.step);
       writer = new MetricsWriter(directory.metricsFile);
+      if (options.tensorboard) events = new EventWriter(directory.path, start.step > 0 ? start.step + 1 : undefined);
       if (optimizer.blocks) directory.writeBlocks(optimizer.blocks);
     }
     hooks.onPlan?.({
@@ -139,6 +142,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
 
     const record = (entry: StepRecord) => {
       writer?.write(entry);
+      events?.write(entry);
       hooks.onStep?.(entry);
     };
     const evaluate = (batches: AsyncIterable<Batch> | Iterable<Batch>) => {
@@ -155,6 +159,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       if (savedStep === position.step) return target;
       hooks.onActivity?.("saving");
       writer?.flush();
+      events?.flush();
       const broken = brokenTensor(stepper);
       if (broken !== undefined) {
         throw new FishyError(
@@ -240,6 +245,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     };
   } finally {
     writer?.close();
+    events?.close();
     await stepper.release();
     await evaluator.release();
     await source.close?.();
