@@ -88,9 +88,5 @@ export function parseRunOptions(options: RunOptions): ResolvedRunOptions {
   if (parsed.steps !== undefined && parsed.epochs !== undefined) {
     throw new UsageError(`Both steps (${parsed.steps}) and epochs (${parsed.epochs}) are given. Give one of them.`);
   }
-  const follows = parsed.patience !== undefined ? "patience" : parsed.keepBest ? "keepBest" : undefined;
-  if (follows !== undefined && parsed.heldOut === 0) {
-    throw new UsageError(`The option ${follows} follows the held-out examples, and nothing is held out (heldOut).`);
-  }
   return parsed;
 }

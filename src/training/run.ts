@@ -87,6 +87,10 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
   const { program, options, directory } = setup;
   const data = await openData(program, options, setup);
   const { source } = data;
+  const follows = options.patience !== undefined ? "patience" : options.keepBest ? "keepBest" : undefined;
+  if (follows !== undefined && !data.heldOut) {
+    throw new UsageError(`The option ${follows} follows the held-out examples, and nothing is held out (heldOut).`);
+  }
   const totalSteps = stepsOf(options, source);
   const { parameters } = program.manifest;
   const moments = setup.moments ?? directory?.readMoments();

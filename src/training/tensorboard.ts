@@ -7,14 +7,16 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { StepRecord } from "./metrics.js";
 
-/** Records gathered before they are written, and how long they may wait (milliseconds). */
-const MAX_PENDING = 200;
+/** Bytes gathered before they are written, and how long they may wait (milliseconds). */
+const MAX_PENDING = 2 ** 16;
 const MAX_WAIT = 5000;
 
 export class EventWriter {
   readonly path: string;
   private readonly file: number;
-  private pending: Uint8Array[] = [];
+  // One array for all: many small ones that live for a while would grow the heap.
+  private readonly pending = new Uint8Array(MAX_PENDING);
+  private used = 0;
   private flushed = Date.now();
 
   /** @param firstStep of a run that goes on: TensorBoard forgets what older files of the folder say of it and later steps. */
@@ -47,12 +49,12 @@ export class EventWriter {
         ),
       ]),
     );
-    if (this.pending.length >= MAX_PENDING || Date.now() - this.flushed > MAX_WAIT) this.flush();
+    if (Date.now() - this.flushed > MAX_WAIT) this.flush();
   }
 
   flush(): void {
-    if (this.pending.length > 0) writeSync(this.file, Buffer.concat(this.pending));
-    this.pending = [];
+    if (this.used > 0) writeSync(this.file, this.pending, 0, this.used);
+    this.used = 0;
     this.flushed = Date.now();
   }
 
@@ -62,7 +64,13 @@ export class EventWriter {
   }
 
   private append(message: Uint8Array): void {
-    this.pending.push(tfRecord(message));
+    const record = tfRecord(message);
+    if (this.used + record.length > MAX_PENDING) this.flush();
+    if (record.length > MAX_PENDING) writeSync(this.file, record);
+    else {
+      this.pending.set(record, this.used);
+      this.used += record.length;
+    }
   }
 }
 

@@ -120,7 +120,7 @@ describe("a run that follows its evaluations", () => {
   });
 
   test("needs something held out, and a metric that is measured", async () => {
-    expect(() => parseRunOptions({ ...options, heldOut: 0, patience: 2 })).toThrow(/patience follows the held-out/);
+    await expect(run("nothing", { heldOut: 0, patience: 2 })).rejects.toThrow(/patience follows the held-out/);
     expect(() => parseRunOptions({ ...options, metric: "f1" as never })).toThrow(/metric.*must be "loss", "accuracy"/);
     await expect(run("unmeasured", { metric: "perplexity", keepBest: true })).rejects.toThrow(
       /'perplexity' is not measured.*Measured: loss, accuracy/,
