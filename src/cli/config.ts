@@ -59,11 +59,13 @@ export function readConfig(path: string): TrainConfig {
     const [, name = "", file = source] = /^([\w.-]+=)?(.+)$/.exec(source) ?? [];
     return `${name}${isAbsolute(file) ? file : resolve(dirname(path), file)}`;
   };
-  const { model, data } = config;
+  const { model, data, heldOut } = config as TrainConfig & { heldOut?: unknown };
+  const isPaths = typeof heldOut === "string" || Array.isArray(heldOut);
   return {
     ...config,
     ...(model !== undefined && { model: located(model) }),
     ...(data !== undefined && { data: (typeof data === "string" ? [data] : data).map(located) }),
+    ...(isPaths && { heldOut: [heldOut].flat().map((path) => located(String(path))) }),
   };
 }
 

@@ -70,6 +70,22 @@ heldOut: 0.25
     expect(run.steps).toBeUndefined();
   });
 
+  it("held-out files too are relative to it; data options and following the best reach the run", async () => {
+    const more = "\nsequenceLength: 7\nkeepBest: true\nnormalize: { mean: [0.5], std: [2] }\n";
+    writeFileSync(path("held.yaml"), `${yaml.replace("heldOut: 0.25", "heldOut: [x=x.npy, labels.npy]")}${more}`);
+    const flags = ["--mean", "0.25", "--std", "4", "--last-batch", "pad", "--out", path("held"), "--quiet", "--json"];
+    const result = await fishy("train", "--config", path("held.yaml"), ...flags);
+    expect(result.stderr).toBe("");
+    expect(JSON.parse(result.stdout)).toMatchObject({ heldOut: { examples }, best: { metric: "loss" } });
+    expect(storedOptions("held").run).toMatchObject({
+      normalize: { mean: [0.25], std: [4] },
+      lastBatch: "pad",
+      sequenceLength: 7,
+    });
+    const wrong = await fishy("train", "--config", path("held.yaml"), "--mean", "1", "--out", path("wrong-mean"));
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/--mean and --std go together/) });
+  });
+
   it("an unknown option is wrong usage", async () => {
     writeFileSync(path("wrong.json"), JSON.stringify({ model: MODEL, data: ["x.npy"], optimizer: "adam", stepz: 3 }));
     const result = await fishy("train", "--config", path("wrong.json"), "--out", path("wrong"));
