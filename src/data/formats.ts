@@ -23,6 +23,8 @@ export interface ArrayFile {
 export interface FormatOptions {
   /** Tokens in a sequence, for language models. */
   readonly sequenceLength?: number | undefined;
+  /** Whether the file is the whole dataset; a flat array beside others is a column, not a stream of tokens. */
+  readonly isAlone?: boolean | undefined;
 }
 
 export interface DatasetFormat {
@@ -61,9 +63,9 @@ export const DATASET_FORMATS: readonly DatasetFormat[] = [
     name: "NumPy",
     pattern: "*.npy",
     matches: (path) => path.endsWith(".npy"),
-    decode(bytes, path, { sequenceLength }) {
+    decode(bytes, path, { sequenceLength, isAlone }) {
       const array = decodeNpy(bytes, path);
-      if (sequenceLength === undefined || array.dims.length !== 1) return columns([[stem(path), array]]);
+      if (sequenceLength === undefined || !isAlone || array.dims.length !== 1) return columns([[stem(path), array]]);
       return [...windowsOf(array.data, array.type, sequenceLength, path).columns.values()];
     },
   },

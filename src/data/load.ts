@@ -82,9 +82,10 @@ function isFolder(path: string): boolean {
 }
 
 function readTogether(list: readonly string[], options: OpenOptions): Dataset {
+  const all = { ...options, isAlone: list.length === 1 };
   const parts = list.map((source) => {
     const named = /^([\w.-]+)=(.+)$/.exec(source);
-    return named ? readNamed(named[1] as string, named[2] as string, options) : readPath(source, options);
+    return named ? readNamed(named[1] as string, named[2] as string, options) : readPath(source, all);
   });
   const name = list.map((source) => source.replace(/^[\w.-]+=/, "")).join(" + ");
   const tables = parts.filter(({ isTable }) => isTable);
@@ -148,9 +149,10 @@ function readFolder(path: string, options: OpenOptions): ReadPart {
       `The folder ${path} holds no file in a dataset format that fishy reads (${DATASET_FORMATS.map((f) => f.pattern).join(", ")}, *.parquet), and no folders of images.`,
     );
   }
-  const parts = trainingFiles(files).map((name) => {
+  const chosen = trainingFiles(files);
+  const parts = chosen.map((name) => {
     const file = join(path, name);
-    return readFile(file, formatOf(file, options), options);
+    return readFile(file, formatOf(file, options), { ...options, isAlone: chosen.length === 1 });
   });
   if (parts.every(({ isTable }) => isTable)) {
     const joined = joinRows(

@@ -9,6 +9,7 @@ import type { Dataset } from "../../src/data/dataset.js";
 import { loadDataset } from "../../src/data/load.js";
 import { DataType } from "../../src/onnx/proto.js";
 import type { TensorData } from "../../src/onnx/tensor.js";
+import { npyBytes } from "../support/npy.js";
 
 const folder = mkdtempSync(join(tmpdir(), "fishy-tables-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -138,6 +139,16 @@ describe("sequences of tokens", () => {
       /holds 5 tokens.*take 6/,
     );
     await expect(loadDataset(file("odd.bin", new Uint8Array(3)), { sequenceLength: 1 })).rejects.toThrow(/odd number/);
+  });
+
+  test("a flat array of numbers is a stream of tokens only when it is alone", async () => {
+    const tokens = file("tokens.npy", npyBytes("<i4", [7], Int32Array.of(1, 2, 3, 4, 5, 6, 7)));
+    const alone = await loadDataset(tokens, { sequenceLength: 3 });
+    expect(column(alone, "input_ids")).toEqual([1, 2, 3, 4, 5, 6]);
+    const x = file("x.npy", npyBytes("<i4", [7, 3], new Int32Array(21)));
+    const both = await loadDataset([x, `labels=${tokens}`], { sequenceLength: 3 });
+    expect(column(both, "labels")).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    expect([...(await loadDataset([x, tokens], { sequenceLength: 3 })).columns.keys()]).toEqual(["x", "tokens"]);
   });
 
   test("JSON lines of fields: a column for each", async () => {
