@@ -63,41 +63,54 @@ const { WebAssembly } = globalThis as unknown as { WebAssembly: { compile(bytes:
 /** The package's own type leaves the second argument out. */
 const start = initJpeg as (module: object, options: { printErr(text: string): void }) => Promise<void>;
 
+/** What the decoder says of the image that it decodes. */
 let complaints: string[] = [];
 let jpeg: Promise<void> | undefined;
+/** Decodings follow one another, so that complaints are of the right image. */
+let decoding: Promise<unknown> = Promise.resolve();
 
 /** mozjpeg, as WebAssembly: the bits that libjpeg gives Pillow and torchvision. */
-function loadJpeg(): Promise<void> {
-  jpeg ??= (async () => {
-    // The decoder returns the browser's ImageData.
-    (globalThis as { ImageData?: unknown }).ImageData ??= class {
-      constructor(
-        readonly data: Uint8ClampedArray,
-        readonly width: number,
-        readonly height: number,
-      ) {}
-    };
-    const path = createRequire(import.meta.url).resolve("@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm");
-    const module = await WebAssembly.compile(readFileSync(path));
-    await start(module, { printErr: (text: string) => complaints.push(text) });
-  })();
-  return jpeg;
+async function loadJpeg(): Promise<void> {
+  const path = createRequire(import.meta.url).resolve("@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm");
+  const module = await WebAssembly.compile(readFileSync(path));
+  await start(module, { printErr: (text: string) => complaints.push(text) });
 }
 
-async function fromJpeg(bytes: Uint8Array): Promise<Image> {
-  await loadJpeg();
+function fromJpeg(bytes: Uint8Array): Promise<Image> {
+  const image = decoding.then(() => decodeNext(bytes));
+  decoding = image.catch(() => undefined);
+  return image;
+}
+
+async function decodeNext(bytes: Uint8Array): Promise<Image> {
+  jpeg ??= loadJpeg();
+  await jpeg;
   complaints = [];
-  let decoded: { data: Uint8ClampedArray; width: number; height: number };
+  const scope = globalThis as { ImageData?: unknown };
+  // The decoder returns the browser's ImageData, which Node does not have.
+  const isMissing = scope.ImageData === undefined;
+  if (isMissing) scope.ImageData = Pixels;
+  let decoded: Pixels;
   try {
-    decoded = await decodeJpeg(bytes as unknown as ArrayBuffer);
+    decoded = (await decodeJpeg(bytes as unknown as ArrayBuffer)) as unknown as Pixels;
   } catch {
     throw new Error(complaints[0] ?? "it cannot be decoded");
+  } finally {
+    if (isMissing) delete scope.ImageData;
   }
   const cutOff = complaints.find((text) => /premature end/i.test(text));
   if (cutOff) throw new Error(cutOff);
   const { data, width, height } = decoded;
   const rgba = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   return jpegComponents(bytes) === 1 ? planes(rgba, width, height, 4, 1) : planes(rgba, width, height, 4);
+}
+
+class Pixels {
+  constructor(
+    readonly data: Uint8ClampedArray,
+    readonly width: number,
+    readonly height: number,
+  ) {}
 }
 
 /** The number of colour components that the frame header (SOF) tells (ITU T.81, B.2.2). */

@@ -1,30 +1,21 @@
 /** One run, from its parts to its result: what happens in the process that trains. */
-import { isFloat } from "../data/convert.js";
 import type { Dataset } from "../data/dataset.js";
 import type { Batch, BatchSource } from "../data/source.js";
-import { FishyError, messageOf, UsageError } from "../errors.js";
+import { UsageError } from "../errors.js";
 import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
 import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.js";
 import type { RunLength } from "../optimizers/schedules.js";
-import { BestFollower } from "./best.js";
-import {
-  checkpointPath,
-  loadCheckpoint,
-  type Position,
-  pruneCheckpoints,
-  removeCheckpointsAfter,
-  removeUnfinished,
-  saveCheckpoint,
-} from "./checkpoint.js";
-import { type Evaluation, Evaluator, type LocatedModel } from "./evaluator.js";
+import { loadCheckpoint, removeCheckpointsAfter, removeUnfinished } from "./checkpoint.js";
+import { Evaluator, type LocatedModel } from "./evaluator.js";
 import { canExport, saveTrained } from "./export.js";
 import { fingerprintOf } from "./fingerprint.js";
-import { DIVERGENCE_ADVICE, DivergenceError, type LoopResult, runLoop, START } from "./loop.js";
+import { DivergenceError, type LoopResult, runLoop, START } from "./loop.js";
 import { heldOutFields, MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
 import { type Moments, momentOfState } from "./moments.js";
 import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
 import { type MemoryData, openData } from "./run-data.js";
 import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
+import { Saver } from "./saver.js";
 import type { TrainingState } from "./state.js";
 import { Stepper } from "./stepper.js";
 import { EventWriter } from "./tensorboard.js";
@@ -153,35 +144,14 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       hooks.onActivity?.("evaluating");
       return evaluator.evaluate(batches, (name) => stepper.carriedTensor(name));
     };
-    const { keepBest, patience, metric, minDelta, keepCheckpoints } = options;
-    const follower =
-      keepBest || patience !== undefined ? new BestFollower({ metric, minDelta, patience }, start.best) : undefined;
-    let savedStep = -1;
-    const save = (position: Position): string | undefined => {
-      if (!directory) return undefined;
-      const target = checkpointPath(directory.path, position.step);
-      if (savedStep === position.step) return target;
-      hooks.onActivity?.("saving");
-      writer?.flush();
-      events?.flush();
-      const broken = brokenTensor(stepper);
-      if (broken !== undefined) {
-        throw new FishyError(
-          `After step ${position.step} '${broken}' is not finite, so the state was not saved. Checkpoints of earlier steps are whole. ${DIVERGENCE_ADVICE}`,
-        );
-      }
-      const { best } = follower ?? {};
-      const state = stepper.state.tensors();
-      saveCheckpoint(directory.path, { position: { ...position, ...(best && { best }) }, state }, fingerprint);
-      savedStep = position.step;
-      pruneCheckpoints(directory.path, keepCheckpoints, keepBest ? best?.step : undefined);
-      return target;
-    };
-    const evaluated = (position: Position, evaluation: Evaluation): boolean => {
-      if (!follower) return false;
-      if (follower.update(position.step, evaluation) && keepBest) save(position);
-      return follower.isOver;
-    };
+    const saver = new Saver({
+      ...{ state: stepper.state, directory, fingerprint, options, best: start.best },
+      onSave() {
+        hooks.onActivity?.("saving");
+        writer?.flush();
+        events?.flush();
+      },
+    });
     const { heldOut } = data;
     // The last step's record waits for the final evaluation.
     let lastRecord: StepRecord | undefined;
@@ -189,7 +159,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     try {
       // A run that its own evaluations ended has nothing to go on with.
       const last: LoopResult = { position: start, outcome: "stopped early", durations: [], losses: [] };
-      loop = follower?.isOver
+      loop = saver.isOver
         ? last
         : await runLoop({
             stepper,
@@ -200,8 +170,8 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
             evaluateEvery: heldOut ? (options.evaluateEvery ?? source.batchesPerEpoch ?? 0) : 0,
             checkpointEvery: options.checkpointEvery,
             evaluate: () => evaluate(heldOut?.batches() ?? []),
-            evaluated,
-            checkpoint: save,
+            evaluated: (position, evaluation) => saver.evaluated(position, evaluation),
+            checkpoint: (position) => saver.save(position),
             record(entry) {
               if (entry.step === totalSteps) lastRecord = entry;
               else record(entry);
@@ -209,24 +179,20 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
             shouldStop: () => hooks.shouldStop?.() ?? false,
           });
     } catch (error) {
-      if (error instanceof DivergenceError) throw new FishyError(`${error.message}${rescue(save, error)}`);
-      throw error;
+      throw error instanceof DivergenceError ? saver.rescue(error) : error;
     }
     const { position, outcome } = loop;
     const isInterrupted = outcome === "interrupted";
     const evaluation = loop.evaluation ?? (!isInterrupted && heldOut ? await evaluate(heldOut.batches()) : undefined);
-    if (evaluation && outcome === "completed") evaluated(position, evaluation);
+    if (evaluation && outcome === "completed") saver.evaluated(position, evaluation);
     const train = !isInterrupted && data.train ? await evaluate(data.train()) : undefined;
     if (lastRecord) record({ ...lastRecord, ...(evaluation && heldOutFields(evaluation)) });
-    const checkpoint = save(position);
-    const state = stepper.state.tensors();
+    const checkpoint = saver.save(position);
     let modelFile: string | undefined;
     if (directory && canExport(directory, program)) {
-      const kept = keepBest ? directory.bestCheckpoint() : undefined;
-      const model = kept === undefined || kept === checkpoint ? state.model : loadCheckpoint(kept).state.model;
-      modelFile = (await saveTrained(directory, program, model, directory.modelFile)).path;
+      modelFile = (await saveTrained(directory, program, saver.model(), directory.modelFile)).path;
     }
-    const { best } = follower ?? {};
+    const { best } = saver;
     const summary: RunSummary = {
       steps: position.step,
       outcome,
@@ -243,7 +209,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     return {
       ...summary,
       losses: loop.losses,
-      state,
+      state: stepper.state.tensors(),
       ...(checkpoint !== undefined && { checkpoint }),
       ...(modelFile !== undefined && { modelFile }),
     };
@@ -253,24 +219,6 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     await stepper.release();
     await evaluator.release();
     await source.close?.();
-  }
-}
-
-/** The first parameter or running statistic that holds NaN or an infinity. */
-function brokenTensor(stepper: Stepper): string | undefined {
-  for (const [name, { current }] of stepper.state.model) {
-    if (isFloat(current.type) && !(current.data as Float32Array).every(Number.isFinite)) return name;
-  }
-  return undefined;
-}
-
-/** After a loss that is not finite: saves the state when it still is. */
-function rescue(save: (position: Position) => string | undefined, error: DivergenceError): string {
-  try {
-    const path = save(error.position);
-    return path === undefined ? "" : ` The state before that step is in ${path}.`;
-  } catch (failure) {
-    return ` ${messageOf(failure)}`;
   }
 }
 
