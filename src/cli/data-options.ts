@@ -30,7 +30,7 @@ export function addDataOptions(command: Command): Command {
       "tokens in a sequence of texts and token files; default what the model takes",
       parseInteger,
     )
-    .option("--stream", "read Parquet and folders of images a part at a time; default when they exceed 512 MiB")
+    .option("--stream", "read Parquet, folders of images and arrays a part at a time; default when they exceed 512 MiB")
     .option("--no-stream", "read everything into memory");
 }
 

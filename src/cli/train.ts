@@ -47,6 +47,7 @@ interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   resume?: string | true;
   acceptChanges?: boolean;
   quiet?: boolean;
+  verbose?: boolean;
   json?: boolean;
 }
 
@@ -108,10 +109,11 @@ export function trainCommand(): Command {
     )
     .option("--accept-changes", "go on although options differ from those of the checkpoint")
     .option("-q, --quiet", "no progress")
+    .option("-v, --verbose", "progress with the optimizer's diagnostics")
     .option("--json", "print the result as one line of JSON");
   return addSourceOptions(addModelOptions(addDataOptions(command))).action(
     async (model: string | undefined, flags: TrainFlags) => {
-      const progress = flags.quiet ? undefined : new Progress();
+      const progress = flags.quiet ? undefined : new Progress({ verbose: flags.verbose ?? false });
       const follow = { handleSignals: true, ...progress?.hooks };
       let result: TrainResult;
       try {

@@ -3,6 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { FishyError, messageOf } from "../errors.js";
+import { openArrays } from "./array-chunks.js";
 import { readBytes } from "./bytes.js";
 import { bytesOf, type ChunkedDataset, isChunked, joinRows, toMemory } from "./chunked.js";
 import { type Column, type Dataset, makeDataset } from "./dataset.js";
@@ -47,8 +48,11 @@ export async function loadDataset(sources: string | readonly string[], options: 
   return isChunked(dataset) ? toMemory(dataset) : dataset;
 }
 
-/** A dataset of Parquet files or of a folder of images; undefined for others. */
-async function openChunked(list: readonly string[], { imageSize }: OpenOptions): Promise<ChunkedDataset | undefined> {
+/** A dataset of Parquet files, of a folder of images, or of large arrays; undefined for others. */
+async function openChunked(
+  list: readonly string[],
+  { imageSize, stream, sequenceLength }: OpenOptions,
+): Promise<ChunkedDataset | undefined> {
   const images = { size: imageSize };
   const [only, ...others] = list;
   if (only !== undefined && others.length === 0 && isFolder(only) && isImageFolder(only)) {
@@ -60,7 +64,11 @@ async function openChunked(list: readonly string[], { imageSize }: OpenOptions):
     return shards.length > 0 ? trainingFiles(shards.sort()).map((name) => join(path, name)) : [path];
   });
   const parquet = files.filter((file) => file.endsWith(".parquet"));
-  if (parquet.length === 0) return undefined;
+  // Arrays are read at a stroke when they fit; there is nothing to decode.
+  if (parquet.length === 0) {
+    const isTokens = sequenceLength !== undefined && files.length === 1;
+    return stream === false || isTokens ? undefined : openArrays(files, stream ? 0 : LARGEST_IN_MEMORY);
+  }
   if (parquet.length < files.length) {
     const other = files.find((file) => !file.endsWith(".parquet"));
     throw new FishyError(

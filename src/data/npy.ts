@@ -22,11 +22,21 @@ const TYPES: Record<string, DataType> = {
 
 const MAGIC = "\x93NUMPY";
 
+/** What the header of a .npy file tells. */
+export interface NpyHeader {
+  readonly type: DataType;
+  readonly dims: readonly number[];
+  readonly isBigEndian: boolean;
+  readonly isColumnMajor: boolean;
+  /** Where the data begins, in bytes. */
+  readonly start: number;
+}
+
 /**
- * Reads a .npy file from its bytes.
- * @throws FishyError when the file is not .npy, is cut off, or holds objects, strings or records.
+ * Reads the header from a file's first bytes.
+ * @throws FishyError when the file is not .npy, or holds objects, strings or records.
  */
-export function decodeNpy(bytes: Uint8Array, source: string): ArrayFile {
+export function decodeNpyHeader(bytes: Uint8Array, source: string): NpyHeader {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 12 || Buffer.from(bytes.subarray(0, 6)).toString("latin1") !== MAGIC) {
     throw new FishyError(`${source} is not a .npy file.`);
@@ -48,17 +58,32 @@ export function decodeNpy(bytes: Uint8Array, source: string): ArrayFile {
     .map((part) => part.trim())
     .filter(Boolean)
     .map(Number);
+  return {
+    type,
+    dims,
+    isBigEndian: descr[1] === ">",
+    isColumnMajor: fortran[1] === "True",
+    start: start + length,
+  };
+}
+
+/**
+ * Reads a .npy file from its bytes.
+ * @throws FishyError when the file is not .npy, is cut off, or holds objects, strings or records.
+ */
+export function decodeNpy(bytes: Uint8Array, source: string): ArrayFile {
+  const { type, dims, isBigEndian, isColumnMajor, start } = decodeNpyHeader(bytes, source);
   const size = bytesPerElement(type) as number;
-  const body = bytes.subarray(start + length);
+  const body = bytes.subarray(start);
   const expected = elementCount(dims) * size;
   if (body.length < expected) {
     throw new FishyError(
       `${source} is cut off: the shape [${dims.join(", ")}] takes ${expected} bytes, the file holds ${body.length}.`,
     );
   }
-  const ordered = descr[1] === ">" ? swapBytes(body.subarray(0, expected), size) : body.subarray(0, expected);
+  const ordered = isBigEndian ? swapBytes(body.subarray(0, expected), size) : body.subarray(0, expected);
   const data = dataFromBytes(type, ordered, source);
-  return { type, dims, data: fortran[1] === "True" ? fromColumnMajor(type, dims, data) : data };
+  return { type, dims, data: isColumnMajor ? fromColumnMajor(type, dims, data) : data };
 }
 
 /** Elements in row-major order, from column-major (`fortran_order`). */

@@ -2,11 +2,12 @@
  * Parquet, as Hugging Face's hub keeps datasets: row groups of numbers, lists, texts, and images as the bytes of PNG or
  * JPEG files (a struct with a field `bytes`, or plain binary).
  */
-import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { type FileMetaData, parquetMetadataAsync, parquetScan, parquetSchema, type SchemaTree } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
 import { FishyError, messageOf } from "../errors.js";
 import { DataType } from "../onnx/proto.js";
+import { readRange } from "./bytes.js";
 import type { ChunkedDataset } from "./chunked.js";
 import { type Column, type Dataset, makeDataset } from "./dataset.js";
 import { columnOfImages, columnOfValues, type ImageOptions } from "./values.js";
@@ -164,23 +165,9 @@ function elementType({ element, children }: SchemaTree): DataType | undefined {
 
 /** A file by parts: what is read is gone when it is used. */
 function asyncBuffer(path: string) {
+  const { size } = statSync(path);
   return {
-    byteLength: statSync(path).size,
-    slice(start: number, end?: number): ArrayBuffer {
-      const size = statSync(path).size;
-      const length = (end ?? size) - start;
-      const bytes = new Uint8Array(length);
-      const file = openSync(path, "r");
-      try {
-        for (let done = 0; done < length; ) {
-          const count = readSync(file, bytes, done, length - done, start + done);
-          if (count === 0) throw new Error("the file is cut off");
-          done += count;
-        }
-      } finally {
-        closeSync(file);
-      }
-      return bytes.buffer;
-    },
+    byteLength: size,
+    slice: (start: number, end = size) => readRange(path, start, end).buffer as ArrayBuffer,
   };
 }

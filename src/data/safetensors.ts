@@ -4,7 +4,7 @@
  */
 import { FishyError } from "../errors.js";
 import { DataType } from "../onnx/proto.js";
-import { dataFromBytes, elementCount, type TensorData } from "../onnx/tensor.js";
+import { bytesPerElement, dataFromBytes, elementCount, type TensorData } from "../onnx/tensor.js";
 
 export interface NamedTensor {
   readonly type: DataType;
@@ -42,18 +42,31 @@ interface HeaderEntry {
   data_offsets: [number, number];
 }
 
+/** Where a tensor lies in a file. */
+export interface TensorPlace {
+  readonly type: DataType;
+  readonly dims: readonly number[];
+  /** Bytes of the file. */
+  readonly start: number;
+  readonly end: number;
+}
+
 /**
- * Reads a safetensors file from its bytes.
- * @param source what to call the file in an error.
- * @throws FishyError when the file is cut off or its header does not describe its data.
+ * Reads the header from a file's first bytes.
+ * @param fileLength bytes of the whole file.
+ * @throws FishyError when the header is no header, or describes what the file does not hold.
  */
-export function decodeSafetensors(bytes: Uint8Array, source = "the safetensors data"): SafetensorsFile {
+export function decodeSafetensorsHeader(
+  bytes: Uint8Array,
+  fileLength: number,
+  source: string,
+): { readonly places: ReadonlyMap<string, TensorPlace>; readonly metadata: Readonly<Record<string, string>> } {
   const damaged = (what: string) => new FishyError(`${source} is not a whole safetensors file: ${what}.`);
   if (bytes.length < 8) throw damaged(`${bytes.length} bytes are less than a header`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const headerLength = Number(view.getBigUint64(0, true));
-  if (headerLength > MAX_HEADER_BYTES || headerLength > bytes.length - 8) {
-    throw damaged(`its header claims ${headerLength} bytes, the file has ${bytes.length}`);
+  if (headerLength > MAX_HEADER_BYTES || headerLength > fileLength - 8) {
+    throw damaged(`its header claims ${headerLength} bytes, the file has ${fileLength}`);
   }
   let header: Record<string, unknown>;
   try {
@@ -61,8 +74,9 @@ export function decodeSafetensors(bytes: Uint8Array, source = "the safetensors d
   } catch {
     throw damaged("its header is not JSON");
   }
-  const body = bytes.subarray(8 + headerLength);
-  const tensors = new Map<string, NamedTensor>();
+  const dataStart = 8 + headerLength;
+  const dataLength = fileLength - dataStart;
+  const places = new Map<string, TensorPlace>();
   let metadata: Record<string, string> = {};
   for (const [name, value] of Object.entries(header)) {
     if (name === "__metadata__") {
@@ -73,15 +87,31 @@ export function decodeSafetensors(bytes: Uint8Array, source = "the safetensors d
     const type = TYPES[dtype];
     if (type === undefined) throw damaged(`tensor '${name}' has the unknown type ${dtype}`);
     const [start, end] = data_offsets;
-    if (!(start >= 0 && end >= start && end <= body.length)) {
-      throw damaged(`tensor '${name}' lies at bytes ${start}–${end} of ${body.length}`);
+    if (!(start >= 0 && end >= start && end <= dataLength)) {
+      throw damaged(`tensor '${name}' lies at bytes ${start}–${end} of ${dataLength}`);
     }
-    const data = dataFromBytes(type, body.subarray(start, end), `tensor '${name}'`);
-    if (data.length !== elementCount(shape)) {
-      throw damaged(`tensor '${name}' of shape [${shape.join(", ")}] holds ${data.length} elements`);
+    const elements = (end - start) / (bytesPerElement(type) as number);
+    if (elements !== elementCount(shape)) {
+      throw damaged(`tensor '${name}' of shape [${shape.join(", ")}] holds ${elements} elements`);
     }
-    tensors.set(name, { type, dims: shape, data });
+    places.set(name, { type, dims: shape, start: dataStart + start, end: dataStart + end });
   }
+  return { places, metadata };
+}
+
+/**
+ * Reads a safetensors file from its bytes.
+ * @param source what to call the file in an error.
+ * @throws FishyError when the file is cut off or its header does not describe its data.
+ */
+export function decodeSafetensors(bytes: Uint8Array, source = "the safetensors data"): SafetensorsFile {
+  const { places, metadata } = decodeSafetensorsHeader(bytes, bytes.length, source);
+  const tensors = new Map(
+    [...places].map(([name, { type, dims, start, end }]): [string, NamedTensor] => [
+      name,
+      { type, dims, data: dataFromBytes(type, bytes.subarray(start, end), `tensor '${name}'`) },
+    ]),
+  );
   return { tensors, metadata };
 }
 

@@ -14,6 +14,8 @@ export interface ProgressOptions {
   readonly stream?: ProgressStream;
   /** Shown in front. */
   readonly label?: string;
+  /** Show the optimizer's diagnostics as well. Default false. */
+  readonly verbose?: boolean;
   /** Colours; by default on a terminal unless NO_COLOR is set. */
   readonly color?: boolean;
   /** Milliseconds since any start. */
@@ -33,6 +35,8 @@ export class Progress {
   private readonly colors: ReturnType<typeof pc.createColors>;
   private readonly label: string;
   private readonly now: () => number;
+  private readonly verbose: boolean;
+  private shownDiagnostics = Number.NEGATIVE_INFINITY;
   private plan: RunPlan | undefined;
   private last: StepRecord | undefined;
   private smoothed: number | undefined;
@@ -47,6 +51,7 @@ export class Progress {
     this.colors = pc.createColors(options.color ?? (this.terminal && !process.env.NO_COLOR));
     this.label = options.label ?? "";
     this.now = options.now ?? (() => performance.now());
+    this.verbose = options.verbose ?? false;
   }
 
   /** The hooks of `train`. */
@@ -79,6 +84,7 @@ export class Progress {
     if (!this.last) this.secondsAtStart = record.seconds - (this.plan?.batchSize ?? 0) / record.examples_per_second;
     this.last = record;
     if (record.held_out_loss !== undefined) this.evaluation(record);
+    if (this.verbose && record.diagnostics) this.diagnostics(record.step, record.diagnostics);
     const due = this.now() - this.drawn >= (this.terminal ? DRAW_EVERY_MS : PLAIN_EVERY_MS);
     if (due || record.step === this.plan?.totalSteps) this.draw();
   }
@@ -103,6 +109,14 @@ export class Progress {
       held_out_reconstruction_error !== undefined && `squared error ${formatLoss(held_out_reconstruction_error)}`,
     ];
     this.line(`${this.prefix()}step ${record.step} · ${fields.filter(Boolean).join(" · ")}`);
+  }
+
+  /** A line of its own for the optimizer's scalars, seconds apart. */
+  private diagnostics(step: number, values: NonNullable<StepRecord["diagnostics"]>): void {
+    if (this.now() - this.shownDiagnostics < PLAIN_EVERY_MS) return;
+    this.shownDiagnostics = this.now();
+    const fields = Object.entries(values).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`);
+    this.line(`${this.prefix()}step ${step} · ${fields.join(" · ")}`);
   }
 
   private draw(activity?: string): void {

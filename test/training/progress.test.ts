@@ -20,7 +20,10 @@ const record = (step: number, extra: Partial<StepRecord> = {}): StepRecord => ({
   ...extra,
 });
 
-function progressOn(stream: { isTTY?: boolean; columns?: number }, options: { color?: boolean; label?: string } = {}) {
+function progressOn(
+  stream: { isTTY?: boolean; columns?: number },
+  options: { color?: boolean; label?: string; verbose?: boolean } = {},
+) {
   const written: string[] = [];
   let now = 0;
   const progress = new Progress({
@@ -54,6 +57,23 @@ describe("on a terminal", () => {
     );
     finish();
     expect(text().endsWith("left\n")).toBe(true);
+  });
+
+  test("diagnostics are lines of their own above it, seconds apart, when asked for", () => {
+    const run = (verbose: boolean) => {
+      const { hooks, text, wait } = progressOn({ isTTY: true, columns: 120 }, { color: false, verbose });
+      hooks.onPlan(plan);
+      for (let step = 1; step <= 8; step++) {
+        wait(1000);
+        hooks.onStep(record(step, step % 2 === 0 ? { diagnostics: { norm: step / 3, failed: 0 } } : {}));
+      }
+      return text()
+        .split("\n")
+        .map((line) => line.split("\r\x1b[K").at(-1))
+        .filter((line) => line?.includes("norm"));
+    };
+    expect(run(false)).toEqual([]);
+    expect(run(true)).toEqual(["step 2 · norm 0.6667 · failed 0", "step 8 · norm 2.667 · failed 0"]);
   });
 
   test("draws at most ten times a second, but always the last step", () => {
