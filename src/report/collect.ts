@@ -22,11 +22,17 @@ export interface ReportRun {
     readonly trainLoss: number | null;
     readonly heldOutLoss: number | null;
     readonly heldOutAccuracy: number | null;
+    /** The last values of the other metrics, by their names on the page. */
+    readonly heldOutMetrics: Readonly<Record<string, number>>;
     readonly seconds: number;
     readonly secondsPerStep: number | null;
   };
   readonly train: Abscissae & { readonly loss: readonly number[]; readonly rate: readonly number[] };
-  readonly heldOut: Abscissae & { readonly loss: readonly number[]; readonly accuracy: readonly number[] };
+  readonly heldOut: Abscissae & {
+    readonly loss: readonly number[];
+    readonly accuracy: readonly number[];
+    readonly metrics: Readonly<Record<string, readonly number[]>>;
+  };
   readonly diagnostics: Readonly<Record<string, Abscissae & { readonly value: readonly number[] }>>;
 }
 
@@ -41,6 +47,13 @@ export interface ReportData {
   readonly runs: readonly ReportRun[];
   readonly options: readonly ReportOption[];
 }
+
+/** What evaluations measure beside loss and accuracy: the page's name by the records' field. */
+const METRIC_NAMES = {
+  held_out_top5: "Top-5 accuracy",
+  held_out_perplexity: "Perplexity",
+  held_out_reconstruction_error: "Squared error per element",
+} as const;
 
 /** Points that a curve keeps; more cannot be told apart on a screen. */
 const MAX_POINTS = 1500;
@@ -83,6 +96,9 @@ function collectRun(directory: string, name: string, stored: StoredOptions): Rep
   const result = run.readResult();
   const evaluated = records.filter((record) => record.held_out_loss !== undefined);
   const lastEvaluated = evaluated.at(-1);
+  const metrics = (Object.keys(METRIC_NAMES) as (keyof typeof METRIC_NAMES)[]).filter(
+    (field) => lastEvaluated?.[field] !== undefined,
+  );
   const optimizer = stored.run.optimizer as { name?: string } | undefined;
   return {
     name,
@@ -92,6 +108,9 @@ function collectRun(directory: string, name: string, stored: StoredOptions): Rep
       trainLoss: result?.train?.loss ?? null,
       heldOutLoss: result?.heldOut?.loss ?? lastEvaluated?.held_out_loss ?? null,
       heldOutAccuracy: result?.heldOut?.accuracy ?? lastEvaluated?.held_out_accuracy ?? null,
+      heldOutMetrics: Object.fromEntries(
+        metrics.map((field) => [METRIC_NAMES[field], lastEvaluated?.[field] as number]),
+      ),
       seconds: last.seconds,
       secondsPerStep: last.seconds / last.step,
     },
@@ -106,6 +125,10 @@ function collectRun(directory: string, name: string, stored: StoredOptions): Rep
       ...(lastEvaluated?.held_out_accuracy === undefined
         ? { accuracy: [] }
         : curve(evaluated, "accuracy", (record) => record.held_out_accuracy as number)),
+      metrics: Object.assign(
+        {},
+        ...metrics.map((field) => curve(evaluated, METRIC_NAMES[field], (record) => record[field] as number)),
+      ),
     },
     diagnostics: collectDiagnostics(records),
   };

@@ -51,6 +51,8 @@ export function renderReport(data: ReportData): string {
 <div id="accuracy" class="chart"></div>
 </section>
 
+<section id="metrics"></section>
+
 <h2>Learning rate</h2>
 <div id="rate" class="chart"></div>
 

@@ -45,7 +45,7 @@ let fishy: string;
 beforeAll(() => {
   adam = writeRun("adam", { name: "adam", learningRate: 0.1 }, recordsOf(6, 4));
   const evaluated = (step: number): Partial<StepRecord> => ({
-    ...(step % 2 === 0 && { held_out_loss: 5 / step, held_out_accuracy: step / 10 }),
+    ...(step % 2 === 0 && { held_out_loss: 5 / step, held_out_accuracy: step / 10, held_out_perplexity: 8 / step }),
     ...(step === 3 && { diagnostics: { "roots/residual": 1e-9 } }),
   });
   fishy = writeRun(
@@ -68,6 +68,7 @@ describe("what a report shows", () => {
       seconds: [0.25, 0.5],
       loss: [2.5, 1.25],
       accuracy: [0.2, 0.4],
+      metrics: { Perplexity: [4, 2] },
     });
     expect(runs[1]?.diagnostics["roots/residual"]).toEqual({
       step: [3],
@@ -80,6 +81,7 @@ describe("what a report shows", () => {
       trainLoss: null,
       heldOutLoss: 1.25,
       heldOutAccuracy: 0.4,
+      heldOutMetrics: { Perplexity: 2 },
       secondsPerStep: 0.125,
     });
   });
@@ -144,8 +146,9 @@ describe("the page", () => {
       ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom", `file://${file}`],
       { encoding: "utf8", timeout: 60_000 },
     );
-    // The loss, accuracy and learning-rate charts; diagnostics wait to be opened.
-    expect(stdout.match(/<canvas/g)).toHaveLength(3);
+    // The loss, accuracy, perplexity and learning-rate charts; diagnostics wait to be opened.
+    expect(stdout.match(/<canvas/g)).toHaveLength(4);
+    expect(stdout).toMatch(/<h2>Held out: Perplexity<\/h2>/);
     expect(stdout).toMatch(/fishy held out/);
     expect(stdout).toMatch(/optimizer\.learningRate<\/td><td class="text">0\.1<\/td><td class="text">0\.2/);
     expect(stdout).toMatch(/<td class="number">40\.00 %/);

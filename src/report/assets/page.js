@@ -1,6 +1,8 @@
 /** Draws the report: reads the runs from the page's JSON and fills the tables and charts. Runs in the browser. */
 (() => {
   const { runs, options } = JSON.parse(document.getElementById("data").textContent);
+  /** What evaluations measured of any run, beside loss and accuracy. */
+  const metricNames = [...new Set(runs.flatMap((run) => Object.keys(run.heldOut.metrics)))];
   const axes = { step: "Steps", examples: "Examples", seconds: "Time" };
   const state = { axis: "step", log: false, smoothing: 0 };
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -109,6 +111,14 @@
           Math.max,
         ),
       ],
+      ...metricNames.map((name) => [
+        name,
+        figures(
+          runs.map((run) => run.summary.heldOutMetrics[name] ?? null),
+          name === "Top-5 accuracy" ? formatPercent : formatNumber,
+          name === "Top-5 accuracy" ? Math.max : Math.min,
+        ),
+      ]),
       [
         "Time per step",
         figures(
@@ -315,6 +325,13 @@
       ),
     );
   } else document.getElementById("accuracy-section").remove();
+  for (const name of metricNames) {
+    const target = element("div", { className: "chart" });
+    document.getElementById("metrics").append(element("h2", { textContent: `Held out: ${name}` }), target);
+    addChart(target, 180, () =>
+      lines((run) => run.heldOut.metrics[name] && { x: run.heldOut, y: run.heldOut.metrics[name], points: true }),
+    );
+  }
   addDiagnostics();
 
   for (const radio of document.querySelectorAll('input[name="axis"]')) {
