@@ -3,9 +3,12 @@ import type { InferenceSession } from "onnxruntime-node";
 import { FishyError, messageOf } from "../errors.js";
 import { encodeModel } from "../onnx/codec.js";
 import type { ModelProto } from "../onnx/proto.js";
+import { CPU, type Device, executionProviders, prepareEnvironment } from "./devices.js";
 import { loadRuntime, type Tensor } from "./ort.js";
 
 export interface SessionOptions {
+  /** Where the graph runs; default the CPU. */
+  readonly device?: Device;
   /** Threads inside one operator; 0 (default) lets ONNX Runtime take one for each physical core. */
   readonly threads?: number;
   /** What the session is for, in errors: `the training step`. */
@@ -14,6 +17,8 @@ export interface SessionOptions {
   readonly logLevel?: 0 | 1 | 2 | 3 | 4;
   /** Bytes of external data by the location that the model names. */
   readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
+  /** Configuration entries of the session, nested names; all values are texts. */
+  readonly extra?: Readonly<Record<string, unknown>>;
 }
 
 /** A loaded graph. */
@@ -36,16 +41,19 @@ export async function createSession(
   model: ModelProto | Uint8Array | string,
   options: SessionOptions = {},
 ): Promise<Session> {
+  const device = options.device ?? CPU;
+  prepareEnvironment(device);
   const ort = await loadRuntime();
   const purpose = options.purpose ?? "the model";
   const settings: InferenceSession.SessionOptions = {
-    executionProviders: ["cpu"],
+    executionProviders: executionProviders(device),
     intraOpNumThreads: options.threads ?? 0,
     interOpNumThreads: 1,
     executionMode: "sequential",
     graphOptimizationLevel: "all",
     logSeverityLevel: options.logLevel ?? 3,
     ...(options.externalData && { externalData: options.externalData }),
+    ...(options.extra && { extra: { ...options.extra } }),
   };
   let session: InferenceSession;
   try {
@@ -56,10 +64,10 @@ export async function createSession(
   } catch (error) {
     throw new FishyError(`ONNX Runtime cannot load ${purpose}: ${messageOf(error)}`);
   }
-  return new CpuSession(session, purpose);
+  return new NativeSession(session, purpose);
 }
 
-class CpuSession implements Session {
+class NativeSession implements Session {
   private released = false;
 
   constructor(
