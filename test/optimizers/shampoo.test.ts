@@ -486,6 +486,22 @@ describe("edges", () => {
     await optimizer.release();
   });
 
+  it("diagnostics tell the cosine of each parameter that has statistics", async () => {
+    const options: OptimizerOptions = { name: "fishy", ...PLAIN, diagnostics: true };
+    const parameters = ["v", "w"].map((name) => ({ name, dims: [7, 5], data: start }));
+    const optimizer = await createArrayOptimizer(options, [{ name: "s", dims: [], data: [1] }, ...parameters]);
+    const [g, s] = [gradients[0], sampled[0]] as [number[], number[]];
+    const minus = s.map((x) => -x);
+    const { blockMetrics } = await optimizer.step({ s: [1], v: g, w: g }, { s: [1], v: s, w: minus });
+    const dot = (x: number[], y: number[]) => x.reduce((sum, value, i) => sum + value * (y[i] as number), 0);
+    const cosine = dot(g, s) / Math.sqrt(dot(g, g) * dot(s, s));
+    const [v, w, ...others] = blockMetrics["gradient/parameter_cosine"] as Float32Array;
+    expect(others).toEqual([]);
+    expect(v).toBeCloseTo(cosine, 5);
+    expect(w).toBeCloseTo(-cosine, 5);
+    await optimizer.release();
+  });
+
   it("Fishy without sampled gradients is refused", async () => {
     const optimizer = await createArrayOptimizer({ name: "fishy" }, [{ name: "w", dims: [7, 5], data: start }]);
     await expect(optimizer.step({ w: start })).rejects.toThrow(/fishy takes its statistics from sampled gradients/);

@@ -1,24 +1,40 @@
 /** How the gradient that feeds the statistics compares with the true one. */
 import type { GraphBuilder } from "../../onnx/builder.js";
-import type { ParameterSpec, StepValues } from "../optimizer.js";
+import type { ParameterSpec, StepResult, StepValues } from "../optimizer.js";
 
-/** Metrics over all given parameters: `gradient/norm`, `gradient/sampled_norm` and `gradient/cosine` (0 if one is zero). */
+/** Block metric: the cosine of each parameter's two gradients (0 if one is zero). */
+export const PARAMETER_COSINE = "gradient/parameter_cosine";
+
+/**
+ * Metrics over all given parameters: `gradient/norm`, `gradient/sampled_norm` and `gradient/cosine` (0 if one is zero);
+ * the cosine of each parameter as a block metric.
+ */
 export function emitGradientMetrics(
   b: GraphBuilder,
   parameters: readonly ParameterSpec[],
   values: StepValues,
-): Map<string, string> {
-  const sum = (terms: string[]) => (terms.length === 1 ? (terms[0] as string) : b.op("Sum", terms));
-  const product = (x: (name: string) => string, y: (name: string) => string) =>
-    sum(parameters.map(({ name }) => b.reduceSum(b.mul(x(name), y(name)), undefined, false)));
+): Required<Pick<StepResult, "metrics" | "blockMetrics">> {
   const gradient = (name: string) => values.gradient(name);
   const sampled = (name: string) => values.statisticsGradient(name);
-  const norm = b.sqrt(product(gradient, gradient));
-  const sampledNorm = b.sqrt(product(sampled, sampled));
-  const cosine = b.div(product(gradient, sampled), b.max(b.mul(norm, sampledNorm), b.f32(1e-30)));
-  return new Map([
-    ["gradient/norm", norm],
-    ["gradient/sampled_norm", sampledNorm],
-    ["gradient/cosine", cosine],
-  ]);
+  /** x·y of each parameter, [parameters]. */
+  const products = (x: (name: string) => string, y: (name: string) => string) =>
+    b.concat(
+      parameters.map(({ name }) => b.reshape(b.reduceSum(b.mul(x(name), y(name)), undefined, false), [1])),
+      0,
+    );
+  const total = (each: string) => b.reduceSum(each, undefined, false);
+  const squares = products(gradient, gradient);
+  const sampledSquares = products(sampled, sampled);
+  const mixed = products(gradient, sampled);
+  const norm = b.sqrt(total(squares));
+  const sampledNorm = b.sqrt(total(sampledSquares));
+  const cosine = (product: string, norms: string) => b.div(product, b.max(norms, b.f32(1e-30)));
+  return {
+    metrics: new Map([
+      ["gradient/norm", norm],
+      ["gradient/sampled_norm", sampledNorm],
+      ["gradient/cosine", cosine(total(mixed), b.mul(norm, sampledNorm))],
+    ]),
+    blockMetrics: new Map([[PARAMETER_COSINE, cosine(mixed, b.mul(b.sqrt(squares), b.sqrt(sampledSquares)))]]),
+  };
 }

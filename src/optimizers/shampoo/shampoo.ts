@@ -13,7 +13,7 @@ import { accumulate, addWeighted } from "../common.js";
 import type { Optimizer, ParameterSpec, StepResult, StepValues } from "../optimizer.js";
 import { createSchedule, type RunLength } from "../schedules.js";
 import { emitBlocks, emitUnblock, type Partition, type Region } from "./blocking.js";
-import { emitGradientMetrics } from "./diagnostics.js";
+import { emitGradientMetrics, PARAMETER_COSINE } from "./diagnostics.js";
 import { expectedRegion } from "./expected.js";
 import { emitGraft, emitWithNormOf, hasSecondMoment } from "./grafting.js";
 import { emitMomentum, momentumCorrection } from "./momentum.js";
@@ -52,11 +52,14 @@ export function createShampoo(
     emitUpdate: (b, values) => emitUpdate(b, values, plans, options),
     ...(active && {
       statisticsSource: source,
-      blocks: new Map(
-        groups.flatMap((group) =>
+      blocks: new Map([
+        ...groups.flatMap((group) =>
           BLOCK_METRICS.map((metric): [string, string[]] => [`roots/${group.name}/${metric}`, blockNames(group)]),
         ),
-      ),
+        ...(options.diagnostics && source === "sampled"
+          ? [[PARAMETER_COSINE, preconditioned.map(({ parameter }) => parameter.name)] as [string, string[]]]
+          : []),
+      ]),
       emitStatistics: (b, values) => emitAllStatistics(b, values, preconditioned, options),
       emitRoots: (b, values) =>
         emitRoots(
@@ -132,8 +135,8 @@ function emitAllStatistics(
         plans.map((plan) => plan.parameter),
         values,
       )
-    : new Map<string, string>();
-  return { parameters: new Map(), state, metrics };
+    : {};
+  return { parameters: new Map(), state, ...metrics };
 }
 
 function isGradient(term: StatisticsTerm): boolean {
