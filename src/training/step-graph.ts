@@ -38,6 +38,8 @@ export interface StepGraphOptions {
   readonly parts: StepSchedule;
   /** Static shapes of the data inputs, batch axis first. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** Where the graph runs; `cpu` by default, which alone has shifts. */
+  readonly device?: "cpu" | "cuda" | "webgpu";
 }
 
 const SCALAR: ValueType = { elemType: DataType.FLOAT, shape: [] };
@@ -123,7 +125,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     shape: [required(optimizer.blocks?.get(name), `the optimizer lists no blocks of '${name}'`).length],
   }));
 
-  finishGraph(graph);
+  finishGraph(graph, options.device);
   const read = new Set(graph.input.map((info) => info.name ?? ""));
   const kept = (names: ReadonlyMap<string, string>) => new Map([...names].filter(([, input]) => read.has(input)));
   const own = new Set([...stateInputs.values(), ...hyperparameters.values()]);
@@ -190,9 +192,9 @@ function copyProgramGraph(program: TrainingProgram, shapes: ReadonlyMap<string, 
 }
 
 /** Leaves only what the outputs need, inputs included. */
-function finishGraph(graph: GraphProto): void {
+function finishGraph(graph: GraphProto, device: StepGraphOptions["device"] = "cpu"): void {
   prune(graph);
-  shiftsForDivisions(graph);
+  if (device === "cpu") shiftsForDivisions(graph);
   const used = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
   graph.input = graph.input.filter((info) => used.has(info.name ?? ""));
 }
