@@ -1,47 +1,68 @@
-/** Twenty steps of the preset `google` against Google's own code (tools/export/shampoo_parity.py). */
+/** Twenty steps of the presets against the published code itself: Google's (tools/export/shampoo_parity.py) and Meta's
+ * (tools/export/shampoo_meta_parity.py), from the same start with the same gradients. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createOptimizer, type OptimizerOptions, parseOptimizerOptions } from "../../src/optimizers/registry.js";
-import { PRESETS } from "../../src/optimizers/shampoo/presets.js";
+import { PRESETS, type PresetName } from "../../src/optimizers/shampoo/presets.js";
 import { createArrayOptimizer } from "../../src/training/array-optimizer.js";
 import { relativeError } from "../support/run.js";
 
 type Values = Record<string, number[]>;
-interface Fixture {
+interface Run {
+  name: string;
+  options: object;
+  first: Values;
+  last: Values;
+}
+const fixture = <T>(name: string) =>
+  JSON.parse(readFileSync(join(import.meta.dirname, "../fixtures/optimizers", name), "utf8")) as T;
+
+interface Google {
   shapes: Values;
   start: Values;
   gradients: Values[];
   base: object;
-  runs: { name: string; options: object; first: Values; last: Values }[];
+  runs: Run[];
 }
-const fixture = JSON.parse(
-  readFileSync(join(import.meta.dirname, "../fixtures/optimizers/google_shampoo.json"), "utf8"),
-) as Fixture;
-const names = Object.keys(fixture.shapes);
+const google = fixture<Google>("google_shampoo.json");
+const meta = fixture<{ base: object; runs: Run[] }>("meta_shampoo.json");
+const { shapes, start, gradients } = google;
+const names = Object.keys(shapes);
 
-describe("the preset google", () => {
-  it.each(fixture.runs.map((run) => [run.name, run] as const))("steps as Google's code does: %s", async (_, run) => {
-    const options = { name: "shampoo", preset: "google", ...fixture.base, ...run.options } as OptimizerOptions;
-    const optimizer = await createArrayOptimizer(
-      options,
-      names.map((name) => ({ name, dims: fixture.shapes[name] as number[], data: fixture.start[name] as number[] })),
-    );
-    for (const [i, gradient] of fixture.gradients.entries()) {
-      await optimizer.step(gradient);
-      const expected = i === 0 ? run.first : i === fixture.gradients.length - 1 ? run.last : undefined;
-      for (const name of expected ? names : []) {
-        // Of the way gone, not of where it ends: the parameters hardly move in one step.
-        const moved = (values: ArrayLike<number>) =>
-          Array.from(values, (x, k) => x - ((fixture.start[name] as number[])[k] as number));
-        const error = relativeError(
-          moved(optimizer.parameters.get(name) as Float32Array),
-          moved((expected as Values)[name] as number[]),
-        );
-        expect(error, `${name}, step ${i + 1}`).toBeLessThan(1e-4);
-      }
+/** ‖way gone − reference's way‖/‖reference's way‖ of each parameter: parameters hardly move in one step. */
+async function errors(preset: PresetName, base: object, run: Run): Promise<[where: string, error: number][]> {
+  const options = { name: "shampoo", preset, ...base, ...run.options } as OptimizerOptions;
+  const optimizer = await createArrayOptimizer(
+    options,
+    names.map((name) => ({ name, dims: shapes[name] as number[], data: start[name] as number[] })),
+  );
+  const found: [string, number][] = [];
+  for (const [i, gradient] of gradients.entries()) {
+    await optimizer.step(gradient);
+    const expected = i === 0 ? run.first : i === gradients.length - 1 ? run.last : undefined;
+    for (const name of expected ? names : []) {
+      const moved = (values: ArrayLike<number>) =>
+        Array.from(values, (x, k) => x - ((start[name] as number[])[k] as number));
+      const error = relativeError(
+        moved(optimizer.parameters.get(name) as Float32Array),
+        moved((expected as Values)[name] as number[]),
+      );
+      found.push([`${name}, step ${i + 1}`, error]);
     }
-    await optimizer.release();
+  }
+  await optimizer.release();
+  return found;
+}
+
+describe.each([
+  ["google", google],
+  ["meta", meta],
+] as const)("the preset %s steps as the published code does", (preset, { base, runs }) => {
+  it.each(runs.map((run) => [run.name, run] as const))("%s", async (_, run) => {
+    const found = await errors(preset, base, run);
+    expect(found.filter(([, error]) => !(error < 1e-4))).toEqual([]);
+    expect(found).toHaveLength(2 * names.length);
   });
 });
 
