@@ -28,6 +28,13 @@ export type { Manifest, TrainingProgram } from "./rewrite/manifest.js";
 export { planSections, type RewriteOptions, rewrite } from "./rewrite/rewrite.js";
 export type { SectionPlan } from "./sections/plan.js";
 export { parseSections, type SectionSpec } from "./sections/spec.js";
+export {
+  type ArrayOptimizer,
+  type ArrayParameter,
+  type ArrayStepResult,
+  createArrayOptimizer,
+  type Gradients,
+} from "./training/array-optimizer.js";
 export { METRICS, type Metric } from "./training/best.js";
 export { type EvaluateOptions, type EvaluateResult, evaluate } from "./training/evaluate.js";
 export { exportModel } from "./training/export.js";
