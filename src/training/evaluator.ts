@@ -9,9 +9,9 @@ import type { TrainingProgram } from "../rewrite/manifest.js";
 import { allocateBuffer, type Buffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor, tensorOver } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
+import { stepSeed } from "./engine.js";
 import { carriedNames } from "./inputs.js";
 import { buildForwardGraph } from "./step-graph.js";
-import { stepSeed } from "./stepper.js";
 
 export interface Evaluation {
   /** Mean over the examples; over the labels for a loss that averages over them. */

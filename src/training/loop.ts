@@ -3,12 +3,13 @@ import type { BatchSource } from "../data/source.js";
 import { FishyError } from "../errors.js";
 import type { Optimizer } from "../optimizers/optimizer.js";
 import type { Position } from "./checkpoint.js";
+import { chunkLength } from "./chunks.js";
+import type { Engine } from "./engine.js";
 import type { Evaluation } from "./evaluator.js";
 import { heldOutFields, type StepRecord } from "./metrics.js";
-import type { Stepper } from "./stepper.js";
 
 export interface LoopOptions {
-  readonly stepper: Stepper;
+  readonly engine: Engine;
   readonly source: BatchSource;
   readonly optimizer: Optimizer;
   readonly totalSteps: number;
@@ -56,60 +57,74 @@ export const START: Position = { step: 0, epoch: 0, batch: 0, seconds: 0 };
  * @throws DivergenceError when the loss is not finite; the state is then as it was before that step.
  */
 export async function runLoop(options: LoopOptions): Promise<LoopResult> {
-  const { stepper, source, totalSteps, start, optimizer } = options;
-  let { step, epoch, batch: index, seconds } = start;
+  const { engine, source, totalSteps, start, optimizer, evaluateEvery, checkpointEvery } = options;
+  const limits = { stepsPerRun: engine.stepsPerRun, totalSteps, intervals: [evaluateEvery, checkpointEvery] };
+  let { step, seconds } = start;
+  let place: Place = start;
+  /** The places after each batch that was filled in and not run yet. */
+  let filled: Place[] = [];
   const durations: number[] = [];
   const losses: number[] = [];
-  const position = (): Position => ({ step, epoch, batch: index, seconds });
+  const position = (): Position => ({ step, epoch: place.epoch, batch: place.batch, seconds });
   const result = (outcome: Outcome): LoopResult => ({ position: position(), outcome, durations, losses });
 
+  let epoch = start.epoch;
+  let mark = performance.now();
   while (step < totalSteps) {
-    let batches = 0;
-    let mark = performance.now();
-    for await (const batch of source.batches(epoch, index)) {
+    const skipped = epoch === start.epoch ? start.batch : 0;
+    let index = skipped;
+    for await (const batch of source.batches(epoch, skipped)) {
       if (options.shouldStop()) return result("interrupted");
-      batches++;
-      const filled = performance.now() - mark;
-      await stepper.prepare(step + 1);
+      engine.fill(filled.length, batch);
+      filled.push({ epoch, batch: ++index });
+      const count = chunkLength(step, limits);
+      if (filled.length < count) continue;
+      const filling = performance.now() - mark;
+      await engine.prepare(step + 1, count);
       mark = performance.now();
-      const outcome = await stepper.step(step + 1, batch);
-      const duration = (filled + performance.now() - mark) / 1000;
-      const { learning_rate } = optimizer.hyperparameters(step + 1);
-      if (!Number.isFinite(outcome.loss)) {
-        throw new DivergenceError(position(), divergence(step + 1, outcome.loss, losses, learning_rate));
+      const outcomes = await engine.run(step + 1, count);
+      const duration = (filling + performance.now() - mark) / 1000 / outcomes.length;
+      for (const [slot, { loss, metrics, blockMetrics }] of outcomes.entries()) {
+        const { learning_rate } = optimizer.hyperparameters(step + 1);
+        if (!Number.isFinite(loss)) {
+          throw new DivergenceError(position(), divergence(step + 1, loss, losses, learning_rate));
+        }
+        step++;
+        place = filled[slot] as Place;
+        seconds += duration;
+        durations.push(duration);
+        losses.push(loss);
+        const last = step === totalSteps;
+        const due = (every: number) => every > 0 && !last && step % every === 0;
+        const evaluation = due(evaluateEvery) ? await options.evaluate() : undefined;
+        options.record({
+          step,
+          ...(source.batchesPerEpoch !== undefined && { epoch: step / source.batchesPerEpoch }),
+          examples: step * source.batchSize,
+          loss,
+          learning_rate: learning_rate as number,
+          seconds,
+          examples_per_second: source.batchSize / duration,
+          ...(Object.keys(metrics).length > 0 && { diagnostics: metrics }),
+          ...(Object.keys(blockMetrics).length > 0 && { block_diagnostics: blockMetrics }),
+          ...(evaluation && heldOutFields(evaluation)),
+        });
+        const isOver = evaluation !== undefined && options.evaluated(position(), evaluation);
+        if (due(checkpointEvery)) options.checkpoint(position());
+        if (isOver) return { ...result("stopped early"), evaluation };
+        if (last) return result("completed");
       }
-      step++;
-      index++;
-      seconds += duration;
-      durations.push(duration);
-      losses.push(outcome.loss);
-      const last = step === totalSteps;
-      const due = (every: number) => every > 0 && !last && step % every === 0;
-      const evaluation = due(options.evaluateEvery) ? await options.evaluate() : undefined;
-      options.record({
-        step,
-        ...(source.batchesPerEpoch !== undefined && { epoch: step / source.batchesPerEpoch }),
-        examples: step * source.batchSize,
-        loss: outcome.loss,
-        learning_rate: learning_rate as number,
-        seconds,
-        examples_per_second: source.batchSize / duration,
-        ...(Object.keys(outcome.metrics).length > 0 && { diagnostics: outcome.metrics }),
-        ...(Object.keys(outcome.blockMetrics).length > 0 && { block_diagnostics: outcome.blockMetrics }),
-        ...(evaluation && heldOutFields(evaluation)),
-      });
-      const isOver = evaluation !== undefined && options.evaluated(position(), evaluation);
-      if (due(options.checkpointEvery)) options.checkpoint(position());
-      if (isOver) return { ...result("stopped early"), evaluation };
-      if (last) return result("completed");
+      filled = [];
       mark = performance.now();
     }
-    if (batches === 0 && index === 0) throw new FishyError(`The data gave no full batch in epoch ${epoch}.`);
+    if (index === 0) throw new FishyError(`The data gave no full batch in epoch ${epoch}.`);
     epoch++;
-    index = 0;
   }
   return result("completed");
 }
+
+/** Where the next batch lies: its epoch, from 0, and its place in it. */
+type Place = Pick<Position, "epoch" | "batch">;
 
 /** What helps against a run that diverges. */
 export const DIVERGENCE_ADVICE =

@@ -162,7 +162,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       loop = saver.isOver
         ? last
         : await runLoop({
-            stepper,
+            engine: stepper,
             source,
             optimizer,
             totalSteps,

@@ -2,40 +2,18 @@
  * Runs training steps: feeds a batch and the state, receives the next state. The graph of a step follows the
  * optimizer's schedule; graphs are built and loaded when a step first needs them.
  */
-import { hashWords } from "../data/random.js";
-import type { Batch, BatchInput } from "../data/source.js";
+import type { Batch } from "../data/source.js";
 import { FishyError } from "../errors.js";
 import type { ExternalSource } from "../onnx/external.js";
 import { DataType } from "../onnx/proto.js";
 import type { TensorData } from "../onnx/tensor.js";
-import type { Optimizer, StepSchedule } from "../optimizers/optimizer.js";
-import type { TrainingProgram } from "../rewrite/manifest.js";
+import type { StepSchedule } from "../optimizers/optimizer.js";
 import { allocateBuffer, type Buffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
+import { checkBatch, deviceOf, type Engine, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
 import { StateBuffers } from "./state.js";
 import { buildStepGraph, type StepGraph } from "./step-graph.js";
-
-export interface StepperOptions {
-  readonly program: TrainingProgram;
-  readonly optimizer: Optimizer;
-  /** Data inputs as batches fill them. */
-  readonly inputs: readonly BatchInput[];
-  readonly batchSize: number;
-  /** Seeds sampling and dropout. */
-  readonly seed: number;
-  readonly threads?: number;
-  /** Folder of the program's external data. */
-  readonly directory?: string | undefined;
-}
-
-export interface StepOutcome {
-  readonly loss: number;
-  /** The optimizer's diagnostics of this step. */
-  readonly metrics: Readonly<Record<string, number>>;
-  /** The same, with a value for each block that the optimizer lists. */
-  readonly blockMetrics: Readonly<Record<string, readonly number[]>>;
-}
 
 interface LoadedStep {
   readonly graph: StepGraph;
@@ -44,15 +22,9 @@ interface LoadedStep {
   readonly blockMetrics: ReadonlyMap<string, Buffer>;
 }
 
-/** Marks the seeds of steps off from those of the data's order. */
-const STEP_STREAM = 0x57e9;
-
-/** The value of the program's `seed` input at a step: it depends on (seed, step) alone, so that a resumed run draws the same samples. */
-export function stepSeed(seed: number, step: number): bigint {
-  return BigInt.asIntN(64, hashWords(STEP_STREAM, seed, step));
-}
-
-export class Stepper {
+/** One step a run; the state crosses between the runtime and this process at every step. */
+export class Stepper implements Engine {
+  readonly stepsPerRun = 1;
   private readonly loaded = new Map<string, Promise<LoadedStep>>();
   private readonly batch = new Map<string, Buffer>();
   private readonly batchData: ReadonlyMap<string, TensorData>;
@@ -62,7 +34,7 @@ export class Stepper {
 
   private constructor(
     private readonly ort: Runtime,
-    private readonly options: StepperOptions,
+    private readonly options: EngineOptions,
     readonly state: StateBuffers,
   ) {
     for (const { name, type, dims } of options.inputs) {
@@ -76,21 +48,26 @@ export class Stepper {
     }
   }
 
-  static async create(options: StepperOptions): Promise<Stepper> {
+  static async create(options: EngineOptions): Promise<Stepper> {
     const ort = await loadRuntime();
     const source: ExternalSource = { directory: options.directory };
     return new Stepper(ort, options, await StateBuffers.initial(ort, options.program, options.optimizer, source));
   }
 
-  /**
-   * Runs one step.
-   * @param step counts from 1.
-   */
+  /** Runs one step on a batch. */
   async step(step: number, batch: Batch): Promise<StepOutcome> {
-    const { optimizer, program, seed, batchSize } = this.options;
-    if (batch.size !== batchSize) throw new Error(`a batch of ${batch.size} for steps of ${batchSize}`);
-    const { graph, session, metrics, blockMetrics } = await this.load(optimizer.schedule(step));
+    this.fill(0, batch);
+    return (await this.run(step))[0] as StepOutcome;
+  }
+
+  fill(_slot: number, batch: Batch): void {
+    checkBatch(batch, this.options);
     batch.fill(this.batchData);
+  }
+
+  async run(step: number): Promise<[StepOutcome]> {
+    const { optimizer, program, seed } = this.options;
+    const { graph, session, metrics, blockMetrics } = await this.load(optimizer.schedule(step));
     (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(seed, step);
     for (const [name, value] of Object.entries(optimizer.hyperparameters(step))) {
       (this.scalars.get(name)?.data as Float32Array)[0] = value;
@@ -113,21 +90,20 @@ export class Stepper {
     const loss = (this.loss.data as Float32Array)[0] as number;
     // A step whose loss is no number is not taken: the state stays as it was before.
     if (Number.isFinite(loss)) for (const { buffer } of written) buffer.swap();
-    return {
+    const outcome = {
       loss,
       metrics: Object.fromEntries([...metrics].map(([name, { data }]) => [name, (data as Float32Array)[0] as number])),
       blockMetrics: Object.fromEntries(
         [...blockMetrics].map(([name, { data }]) => [name, [...(data as Float32Array)]]),
       ),
     };
+    return [outcome];
   }
 
-  /** Builds and loads the graph of a step ahead of its time, so that the step's own time is that of its work. */
   async prepare(step: number): Promise<void> {
     await this.load(this.options.optimizer.schedule(step));
   }
 
-  /** Feeds for a forward pass with the state as it is; without data inputs. */
   carriedTensor(name: string): Tensor | undefined {
     return this.state.model.get(name)?.current.tensor ?? this.state.frozen.get(name);
   }
@@ -170,12 +146,15 @@ export class Stepper {
 
   private async build(parts: StepSchedule): Promise<LoadedStep> {
     const { program, optimizer, inputs, batchSize, threads } = this.options;
+    const device = deviceOf(this.options);
     const graph = buildStepGraph(program, optimizer, {
       parts,
       shapes: new Map(inputs.map(({ name, dims }) => [name, [batchSize, ...dims]])),
+      device: device.kind,
     });
     const doing = ["the training step", parts.statistics && "statistics", parts.roots && "roots"].filter(Boolean);
     const session = await createSession(graph.model, {
+      device,
       purpose: doing.join(" with "),
       ...(threads !== undefined && { threads }),
     });

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { loadDataset } from "../../src/data/load.js";
+import { stepSeed } from "../../src/training/engine.js";
 import { parseRunOptions } from "../../src/training/options.js";
 import { runTraining } from "../../src/training/run.js";
-import { stepSeed } from "../../src/training/stepper.js";
+
 import { differingTensors, FASHION_MNIST, handMadeProgram, samplingOptimizer } from "./support.js";
 
 const data = await loadDataset(FASHION_MNIST);
