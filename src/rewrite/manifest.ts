@@ -52,6 +52,13 @@ export interface ManifestLoss {
   /** Softmax cross-entropy: the axis of the classes, and their number where it is static. */
   readonly classAxis?: number;
   readonly classes?: number;
+  /**
+   * How examples come together: their mean, their sum, or the mean over labels with weights (or some ignored). Absent
+   * where the form of a loss in the graph does not tell.
+   */
+  readonly reduction?: "mean" | "sum" | "weighted";
+  /** `weighted`: the output with the sum of the weights, a float scalar. */
+  readonly weight?: string;
 }
 
 export interface Manifest {

@@ -9,14 +9,15 @@ import { lossByName } from "../losses/registry.js";
 import { annotateShapes } from "../onnx/annotate-shapes.js";
 import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
 import { checkModel } from "../onnx/check.js";
-import { prune } from "../onnx/graph.js";
-import { DataType, type GraphProto, type ModelProto, type TensorProto } from "../onnx/proto.js";
+import { GraphIndex, prune } from "../onnx/graph.js";
+import { DataType, type GraphProto, type ModelProto, type NodeProto, type TensorProto } from "../onnx/proto.js";
 import { dimsOf } from "../onnx/tensor.js";
 import { tensorType } from "../onnx/types.js";
 import { cutIntoSections, type SectionPlan } from "../sections/plan.js";
 import type { SectionSpec } from "../sections/spec.js";
 import type { StatisticsTerm } from "../sections/statistics-term.js";
 import { emitExpected } from "./expected.js";
+import { emitLossWeight, lossReduction } from "./loss-reduction.js";
 import type { ResolvedLoss } from "./loss-target.js";
 import {
   MANIFEST_VERSION,
@@ -41,6 +42,8 @@ export interface RewriteOptions extends Omit<PrepareOptions, "lossOptional"> {
   readonly draw?: ProgramDraw;
 }
 
+/** Output with the sum of the weights of the labels that an in-graph loss is the weighted mean over. */
+const LOSS_WEIGHT = "loss_weight";
 const DEFAULT_SECTIONS: SectionSpec = { kind: "per-layer" };
 
 /**
@@ -216,10 +219,16 @@ function emitLoss(
       b.output("loss", scalar);
     }
     const one = b.constant(type.elemType, type.shape?.length === 0 ? 1 : [1]);
+    const reduction = lossReduction(new GraphIndex(prepared.model.graph), types, loss.output, prepared.inputs);
     return {
       seeds: new Map([[loss.output, one]]),
       activation: undefined,
-      manifest: { name: "in-graph", value: loss.output },
+      manifest: {
+        name: "in-graph",
+        value: loss.output,
+        ...(reduction.kind !== "unknown" && { reduction: reduction.kind }),
+        ...(reduction.kind === "weighted" && { weight: declareLossWeight(b, reduction.node) }),
+      },
     };
   }
   const definition = lossByName(loss.name);
@@ -241,9 +250,17 @@ function emitLoss(
       name: loss.name,
       output: loss.output,
       target: target.name,
+      reduction: "mean",
       ...(isClassification && { classAxis: loss.classAxis, ...(typeof classes === "number" && { classes }) }),
     },
   };
+}
+
+function declareLossWeight(b: GraphBuilder, node: NodeProto): string {
+  requireFreeName(b, LOSS_WEIGHT);
+  b.alias(emitLossWeight(b, node), LOSS_WEIGHT);
+  b.output(LOSS_WEIGHT, { elemType: DataType.FLOAT, shape: [] });
+  return LOSS_WEIGHT;
 }
 
 /** The target: a new input, or the input that `--target-input` names. */

@@ -4,16 +4,15 @@
  * combination that the schedule asks for is a graph of its own, pruned to what it needs.
  */
 import { FishyError } from "../errors.js";
-import { emptyGraph, GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
-import { capturedBy, prune } from "../onnx/graph.js";
-import { DataType, type GraphProto, type ModelProto } from "../onnx/proto.js";
+import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
+import { DataType, type ModelProto } from "../onnx/proto.js";
 import { declaredType, tensorType } from "../onnx/types.js";
 import type { Optimizer, StepResult, StepSchedule, StepValues } from "../optimizers/optimizer.js";
 import { judgedByLoss } from "../rewrite/evaluation.js";
 import { emitJudgement, type Judged, type JudgementOutputs } from "../rewrite/judgement.js";
 import type { ManifestParameter, TrainingProgram } from "../rewrite/manifest.js";
-import { fedTensors } from "./inputs.js";
-import { shiftsForDivisions } from "./shifts.js";
+import { Accumulators } from "./accumulation.js";
+import { copyProgramGraph, finishGraph, modelAround } from "./program-graph.js";
 
 /** A graph and the names by which it is fed and read. Inputs that the graph does not read are absent. */
 export interface StepGraph {
@@ -28,6 +27,8 @@ export interface StepGraph {
   readonly carried: ReadonlyMap<string, string>;
   /** Graph output by optimizer state. */
   readonly state: ReadonlyMap<string, string>;
+  /** Graph input by accumulator (`batches` above 1). */
+  readonly accumulators: ReadonlyMap<string, string>;
   /** Graph output by metric: float scalars. */
   readonly metrics: ReadonlyMap<string, string>;
   /** Graph output by block metric: float vectors. */
@@ -38,6 +39,10 @@ export interface StepGraphOptions {
   readonly parts: StepSchedule;
   /** Static shapes of the data inputs, batch axis first. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** Batches whose gradients a step takes together, all but the last accumulated before (`accumulation.ts`). Default 1. */
+  readonly batches?: number;
+  /** Whether the step takes the program's statistics alone and leaves parameters as they are. Default false. */
+  readonly statisticsOnly?: boolean;
   /** Where the graph runs; `cpu` by default, which alone has shifts. */
   readonly device?: "cpu" | "cuda" | "webgpu";
 }
@@ -74,12 +79,20 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
   const parameters = new Map<string, string>();
   const byName = new Map(manifest.parameters.map((parameter) => [parameter.name, parameter]));
   const parameterOf = (name: string) => required(byName.get(name), `the program has no parameter '${name}'`);
+  const { batches = 1, statisticsOnly = false } = options;
+  const accumulators = new Accumulators(b, manifest);
+  const whole = (output: string, dims: readonly number[]) =>
+    batches === 1 ? output : accumulators.mean(output, dims, batches);
   const values: StepValues = {
     parameter: (name) => parameters.get(name) ?? parameterOf(name).name,
-    gradient: (name) => parameterOf(name).gradient,
+    gradient: (name) => whole(parameterOf(name).gradient, parameterOf(name).dims),
     statisticsGradient: (name) => {
       const parameter = parameterOf(name);
-      return optimizer.statisticsSource === "sampled" ? sampledGradient(parameter, optimizer) : parameter.gradient;
+      const { statisticsSource } = optimizer;
+      return whole(
+        statisticsSource === "sampled" ? sampledGradient(parameter, optimizer) : parameter.gradient,
+        parameter.dims,
+      );
     },
     statisticsTerms: (name) => parameterOf(name).statistics,
     state: (name) => state.get(name) ?? required(stateInputs.get(name), `the optimizer declares no state '${name}'`),
@@ -94,7 +107,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
   b.scope(optimizer.name, () => {
     if (options.parts.statistics && optimizer.emitStatistics) absorb(optimizer.emitStatistics(b, values));
     if (options.parts.roots && optimizer.emitRoots) absorb(optimizer.emitRoots(b, values));
-    absorb(optimizer.emitUpdate(b, values));
+    if (!statisticsOnly) absorb(optimizer.emitUpdate(b, values));
   });
 
   graph.output = [];
@@ -103,13 +116,13 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     b.output(output, type);
     return output;
   };
-  b.output(manifest.lossOutput, SCALAR);
+  if (!statisticsOnly) b.output(manifest.lossOutput, SCALAR);
   const carried = new Map<string, string>();
   for (const [name, value] of parameters) {
     const { dims } = parameterOf(name);
     carried.set(name, declare("next", name, value, { elemType: DataType.FLOAT, shape: dims }));
   }
-  for (const { name, next } of manifest.runningStatistics) {
+  for (const { name, next } of statisticsOnly ? [] : manifest.runningStatistics) {
     const tensor = program.model.graph.initializer.find((initializer) => initializer.name === name);
     carried.set(
       name,
@@ -128,7 +141,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
   finishGraph(graph, options.device);
   const read = new Set(graph.input.map((info) => info.name ?? ""));
   const kept = (names: ReadonlyMap<string, string>) => new Map([...names].filter(([, input]) => read.has(input)));
-  const own = new Set([...stateInputs.values(), ...hyperparameters.values()]);
+  const own = new Set([...stateInputs.values(), ...hyperparameters.values(), ...accumulators.inputs.values()]);
   return {
     model: modelAround(graph, program),
     stateInputs: kept(stateInputs),
@@ -136,6 +149,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     inputs: new Set([...read].filter((name) => !own.has(name))),
     carried,
     state: stateOutputs,
+    accumulators: kept(accumulators.inputs),
     metrics: metricOutputs,
     blockMetrics: blockMetricOutputs,
   };
@@ -162,54 +176,6 @@ export function buildForwardGraph(program: TrainingProgram): { model: ModelProto
   const judgement = emitJudgement(b, judged);
   finishGraph(graph);
   return { model: modelAround(graph, program), ...judgement };
-}
-
-/**
- * The program's graph. What is fed at every run (carried values, and frozen weights that lie in external files) turns
- * from initializers into inputs; data inputs get static shapes.
- */
-function copyProgramGraph(program: TrainingProgram, shapes: ReadonlyMap<string, readonly number[]>): GraphProto {
-  const source = program.model.graph;
-  const fed = new Set(fedTensors(program).map((tensor) => tensor.name ?? ""));
-  const own = new Set(source.initializer.map((tensor) => tensor.name ?? ""));
-  const dataInputs = source.input.filter((info) => !own.has(info.name ?? ""));
-  return {
-    ...emptyGraph(source.name ?? "program"),
-    node: [...source.node],
-    initializer: source.initializer.filter((tensor) => !fed.has(tensor.name ?? "")),
-    input: [
-      ...dataInputs.map((info) => {
-        const shape = shapes.get(info.name ?? "");
-        const type = declaredType(info);
-        return shape && type ? valueInfo(info.name ?? "", { elemType: type.elemType, shape }) : info;
-      }),
-      ...source.initializer
-        .filter((tensor) => fed.has(tensor.name ?? ""))
-        .map((tensor) => valueInfo(tensor.name ?? "", tensorType(tensor))),
-    ],
-    output: [...source.output],
-  };
-}
-
-/** Leaves only what the outputs need, inputs included. */
-function finishGraph(graph: GraphProto, device: StepGraphOptions["device"] = "cpu"): void {
-  prune(graph);
-  if (device === "cpu") shiftsForDivisions(graph);
-  const used = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
-  graph.input = graph.input.filter((info) => used.has(info.name ?? ""));
-}
-
-function modelAround(graph: GraphProto, { model }: TrainingProgram): ModelProto {
-  const { irVersion, opsetImport, functions } = model;
-  return {
-    ...(irVersion !== undefined && { irVersion }),
-    producerName: "fishy",
-    graph,
-    opsetImport,
-    functions,
-    metadataProps: [],
-    trainingInfo: [],
-  };
 }
 
 function sampledGradient({ name, sampledGradient: value }: ManifestParameter, optimizer: Optimizer): string {
