@@ -23,6 +23,8 @@ export { loadModel, type OnnxModel, type SaveOptions, saveModel } from "./onnx/m
 export type { ModelProto } from "./onnx/proto.js";
 export type { Optimizer, ParameterSpec } from "./optimizers/optimizer.js";
 export { createOptimizer, OPTIMIZER_NAMES, type OptimizerName, type OptimizerOptions } from "./optimizers/registry.js";
+export type { RunReference } from "./report/collect.js";
+export { writeReport } from "./report/report.js";
 export { inspectModel, type ModelDescription } from "./rewrite/inspect.js";
 export type { Manifest, TrainingProgram } from "./rewrite/manifest.js";
 export { planSections, type RewriteOptions, rewrite } from "./rewrite/rewrite.js";

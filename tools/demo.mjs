@@ -52,7 +52,7 @@ for (const [method, options] of Object.entries(methods)) {
   ]);
 }
 const page = join(folder, "report.html");
-writeReport(runs, page);
+await writeReport(runs, page);
 console.log(
   `\n${formatTable(["method", "learning rate", "training loss", "held-out loss", "median step", "mean step", "total"], rows)}\n`,
 );

@@ -5,6 +5,7 @@ import { FishyError, messageOf } from "../errors.js";
 import { evalCommand } from "./eval.js";
 import { exportCommand } from "./export.js";
 import { inspectCommand } from "./inspect.js";
+import { reportCommand } from "./report.js";
 import { rewriteCommand } from "./rewrite.js";
 import { trainCommand } from "./train.js";
 
@@ -21,7 +22,8 @@ export function createProgram(): Command {
     .addCommand(rewriteCommand())
     .addCommand(trainCommand())
     .addCommand(evalCommand())
-    .addCommand(exportCommand());
+    .addCommand(exportCommand())
+    .addCommand(reportCommand());
 }
 
 /** Runs the command line and returns the exit code. */

@@ -1,17 +1,20 @@
 /** What a report shows of runs: read from their folders, thinned, and compared. */
 import { basename, dirname, resolve } from "node:path";
 import { FishyError } from "../errors.js";
+import type { Outcome } from "../training/loop.js";
 import { readMetrics, type StepRecord } from "../training/metrics.js";
 import { RunDirectory, type StoredOptions } from "../training/run-directory.js";
+import { type Abscissae, abscissae, type Curve, curveOf, ordinates } from "./curves.js";
+import { type SectionDiagnostics, type SectionOf, sectionDiagnostics } from "./sections.js";
 
 /** A run's folder, and what to call the run. */
-export type RunReference = string | { readonly directory: string; readonly name?: string };
+export type RunReference = string | NamedRun;
 
-/** Where points lie, on each of the axes that the reader may choose. */
-export interface Abscissae {
-  readonly step: readonly number[];
-  readonly examples: readonly number[];
-  readonly seconds: readonly number[];
+export interface NamedRun {
+  readonly directory: string;
+  readonly name?: string;
+  /** The section of each parameter (`readSections`); block metrics are shown only with it. */
+  readonly sections?: SectionOf | undefined;
 }
 
 export interface ReportRun {
@@ -19,6 +22,8 @@ export interface ReportRun {
   readonly optimizer: string;
   readonly summary: {
     readonly steps: number;
+    /** How it ended; null while it goes on, or when it was killed. */
+    readonly outcome: Outcome | null;
     readonly trainLoss: number | null;
     readonly heldOutLoss: number | null;
     readonly heldOutAccuracy: number | null;
@@ -33,7 +38,8 @@ export interface ReportRun {
     readonly accuracy: readonly number[];
     readonly metrics: Readonly<Record<string, readonly number[]>>;
   };
-  readonly diagnostics: Readonly<Record<string, Abscissae & { readonly value: readonly number[] }>>;
+  readonly diagnostics: Readonly<Record<string, Curve>>;
+  readonly sectionDiagnostics: SectionDiagnostics;
 }
 
 export interface ReportOption {
@@ -55,26 +61,25 @@ const METRIC_NAMES = {
   held_out_reconstruction_error: "Squared error per element",
 } as const;
 
-/** Points that a curve keeps; more cannot be told apart on a screen. */
-const MAX_POINTS = 1500;
-
 /**
  * Reads runs for a report.
  * @throws FishyError when a folder holds no run or a run has no steps yet.
  */
 export function collectRuns(references: readonly RunReference[]): ReportData {
   if (references.length === 0) throw new FishyError("A report needs at least one run.");
-  const located = references.map((reference) => (typeof reference === "string" ? { directory: reference } : reference));
+  const located = references.map(
+    (reference): NamedRun => (typeof reference === "string" ? { directory: reference } : reference),
+  );
   const names = uniqueNames(located);
   const stored = located.map(({ directory }) => new RunDirectory(directory).readOptions());
   return {
-    runs: located.map(({ directory }, i) => collectRun(directory, names[i] as string, stored[i] as StoredOptions)),
+    runs: located.map((run, i) => collectRun(run, names[i] as string, stored[i] as StoredOptions)),
     options: compareOptions(stored),
   };
 }
 
 /** Given names, else the folders' names, with as much of the path as tells them apart. */
-function uniqueNames(runs: readonly { readonly directory: string; readonly name?: string }[]): string[] {
+function uniqueNames(runs: readonly NamedRun[]): string[] {
   const folders = runs.map(({ directory }) => resolve(directory));
   const short = runs.map(({ name }, i) => name ?? basename(folders[i] as string));
   return short.map((name, i) => {
@@ -88,7 +93,7 @@ function uniqueNames(runs: readonly { readonly directory: string; readonly name?
   });
 }
 
-function collectRun(directory: string, name: string, stored: StoredOptions): ReportRun {
+function collectRun({ directory, sections }: NamedRun, name: string, stored: StoredOptions): ReportRun {
   const run = new RunDirectory(directory);
   const records = readMetrics(run.metricsFile);
   const last = records.at(-1);
@@ -105,6 +110,7 @@ function collectRun(directory: string, name: string, stored: StoredOptions): Rep
     optimizer: optimizer?.name ?? "–",
     summary: {
       steps: last.step,
+      outcome: result?.outcome ?? null,
       trainLoss: result?.train?.loss ?? null,
       heldOutLoss: result?.heldOut?.loss ?? lastEvaluated?.held_out_loss ?? null,
       heldOutAccuracy: result?.heldOut?.accuracy ?? lastEvaluated?.held_out_accuracy ?? null,
@@ -116,63 +122,28 @@ function collectRun(directory: string, name: string, stored: StoredOptions): Rep
     },
     train: {
       ...abscissae(records),
-      ...curve(records, "loss", (record) => record.loss),
-      ...curve(records, "rate", (record) => record.learning_rate),
+      loss: ordinates(records, (record) => record.loss),
+      rate: ordinates(records, (record) => record.learning_rate),
     },
     heldOut: {
       ...abscissae(evaluated),
-      ...curve(evaluated, "loss", (record) => record.held_out_loss as number),
-      ...(lastEvaluated?.held_out_accuracy === undefined
-        ? { accuracy: [] }
-        : curve(evaluated, "accuracy", (record) => record.held_out_accuracy as number)),
-      metrics: Object.assign(
-        {},
-        ...metrics.map((field) => curve(evaluated, METRIC_NAMES[field], (record) => record[field] as number)),
+      loss: ordinates(evaluated, (record) => record.held_out_loss as number),
+      accuracy:
+        lastEvaluated?.held_out_accuracy === undefined
+          ? []
+          : ordinates(evaluated, (record) => record.held_out_accuracy as number),
+      metrics: Object.fromEntries(
+        metrics.map((field) => [METRIC_NAMES[field], ordinates(evaluated, (record) => record[field] as number)]),
       ),
     },
     diagnostics: collectDiagnostics(records),
+    sectionDiagnostics: sections ? sectionDiagnostics(records, run.readBlocks(), sections) : {},
   };
 }
 
 function collectDiagnostics(records: readonly StepRecord[]): ReportRun["diagnostics"] {
   const names = new Set(records.flatMap((record) => Object.keys(record.diagnostics ?? {})));
-  return Object.fromEntries(
-    [...names].map((name) => {
-      const having = records.filter((record) => Number.isFinite(record.diagnostics?.[name]));
-      return [
-        name,
-        { ...abscissae(having), ...curve(having, "value", (record) => record.diagnostics?.[name] as number) },
-      ];
-    }),
-  );
-}
-
-function abscissae(records: readonly StepRecord[]): Abscissae {
-  const groups = thin(records);
-  const at = (value: (record: StepRecord) => number) => groups.map((group) => value(group.at(-1) as StepRecord));
-  return {
-    step: at((record) => record.step),
-    examples: at((record) => record.examples),
-    seconds: at((record) => Number(record.seconds.toPrecision(6))),
-  };
-}
-
-/** A curve over the points of `abscissae`: the mean of the records that each point stands for. */
-function curve<K extends string>(
-  records: readonly StepRecord[],
-  key: K,
-  value: (record: StepRecord) => number,
-): Record<K, number[]> {
-  const means = thin(records).map((group) => group.reduce((sum, record) => sum + value(record), 0) / group.length);
-  return { [key]: means.map((mean) => Number(mean.toPrecision(7))) } as Record<K, number[]>;
-}
-
-/** Groups of neighbours, so that at most MAX_POINTS are left. */
-function thin(records: readonly StepRecord[]): StepRecord[][] {
-  const size = Math.ceil(records.length / MAX_POINTS);
-  const groups: StepRecord[][] = [];
-  for (let start = 0; start < records.length; start += size) groups.push(records.slice(start, start + size));
-  return groups;
+  return Object.fromEntries([...names].map((name) => [name, curveOf(records, (record) => record.diagnostics?.[name])]));
 }
 
 /** Options of all runs side by side, nested names joined with dots. */

@@ -1,36 +1,42 @@
 /** The HTML page of one or several runs: everything inline, nothing fetched. */
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { writeFileAtomically } from "../training/checkpoint.js";
-import { collectRuns, type ReportData, type RunReference } from "./collect.js";
+import { collectRuns, type NamedRun, type ReportData, type RunReference } from "./collect.js";
+import { escapeHtml, renderPage, writePage } from "./page.js";
+import { readSections } from "./sections.js";
 
 /**
  * Writes a page with the loss curves, learning rates, figures and options of runs.
+ * @returns what the page shows
  * @throws FishyError when a folder holds no run.
  */
-export function writeReport(runs: readonly RunReference[], file: string): void {
-  writeFileAtomically(file, renderReport(collectRuns(runs)));
+export async function writeReport(runs: readonly RunReference[], file: string): Promise<ReportData> {
+  const data = collectRuns(await Promise.all(runs.map(withSections)));
+  writePage(file, renderReport(data));
+  return data;
+}
+
+async function withSections(run: RunReference): Promise<NamedRun> {
+  const named = typeof run === "string" ? { directory: run } : run;
+  return { ...named, sections: named.sections ?? (await readSections(named.directory)) };
+}
+
+export interface RenderOptions {
+  /** Scripts of `assets/` that follow the report's own; `report.show(data)` puts newer figures on the page. */
+  readonly scripts?: readonly string[];
+  /** Where they may fetch from, as a source of Content-Security-Policy. */
+  readonly connect?: string;
 }
 
 /** The page as text. */
-export function renderReport(data: ReportData): string {
-  const { resolve } = createRequire(import.meta.url);
-  const asset = (name: string) => readFileSync(new URL(`./assets/${name}`, import.meta.url), "utf8");
-  const title = escapeHtml(data.runs.map((run) => run.name).join(" · "));
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<title>${title} – fishy</title>
-<link rel="icon" href="data:,">
-<style>${readFileSync(resolve("uplot/dist/uPlot.min.css"), "utf8")}</style>
-<style>${asset("page.css")}</style>
-</head>
-<body>
-<h1>Training runs</h1>
-<p>${title}</p>
+export function renderReport(data: ReportData, { scripts = [], connect }: RenderOptions = {}): string {
+  const title = data.runs.map((run) => run.name).join(" · ");
+  return renderPage({
+    title,
+    data,
+    charts: true,
+    scripts: ["common.js", "report.js", ...scripts],
+    ...(connect !== undefined && { connect }),
+    body: `<h1>Training runs</h1>
+<p>${escapeHtml(title)}</p>
 <div id="summary" class="table"></div>
 
 <h2>Loss</h2>
@@ -61,9 +67,15 @@ export function renderReport(data: ReportData): string {
 <div id="differing" class="table"></div>
 </section>
 
+<details id="sections">
+<summary>Diagnostics by section</summary>
+<div class="controls"><fieldset id="section-run"></fieldset></div>
+<div class="body"></div>
+</details>
+
 <details id="diagnostics">
 <summary>Diagnostics of the optimizers</summary>
-<div></div>
+<div class="body"></div>
 </details>
 
 <details id="own-section">
@@ -74,16 +86,6 @@ export function renderReport(data: ReportData): string {
 <details id="same-section">
 <summary>Options that are the same</summary>
 <div id="same" class="table"></div>
-</details>
-
-<script type="application/json" id="data">${JSON.stringify(data).replaceAll("<", "\\u003c")}</script>
-<script>${readFileSync(resolve("uplot/dist/uPlot.iife.min.js"), "utf8")}</script>
-<script>${asset("page.js")}</script>
-</body>
-</html>
-`;
-}
-
-function escapeHtml(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+</details>`,
+  });
 }

@@ -174,6 +174,12 @@ export class RunDirectory {
     writeFileAtomically(this.blocksFile, `${JSON.stringify(Object.fromEntries(blocks), null, 2)}\n`);
   }
 
+  /** What the entries of each block metric stand for; empty without such metrics. */
+  readBlocks(): Map<string, readonly string[]> {
+    if (!existsSync(this.blocksFile)) return new Map();
+    return new Map(Object.entries(this.readJson<Record<string, readonly string[]>>(this.blocksFile)));
+  }
+
   writeResult(summary: RunSummary): void {
     writeFileAtomically(this.resultFile, `${JSON.stringify(summary, null, 2)}\n`);
   }

@@ -138,9 +138,9 @@ describe("the page", () => {
   const chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) =>
     existsSync(path),
   );
-  test.skipIf(!chromium)("draws its charts and tables in a browser", () => {
+  test.skipIf(!chromium)("draws its charts and tables in a browser", async () => {
     const file = join(folder, "report.html");
-    writeReport([adam, fishy], file);
+    await writeReport([adam, fishy], file);
     const { stdout } = spawnSync(
       chromium as string,
       ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom", `file://${file}`],
