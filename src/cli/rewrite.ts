@@ -58,7 +58,10 @@ export function rewriteCommand(): Command {
     }
     const program = flags.keepBackward
       ? await keptBackward(source, options, flags)
-      : await rewrite(source.proto, isLoadedArtifacts(source) ? artifactRewriteOptions(source, options) : options);
+      : await rewrite(source.proto, {
+          ...(isLoadedArtifacts(source) ? artifactRewriteOptions(source, options) : options),
+          directory: source.directory,
+        });
     await saveModel({ proto: program.model, directory: source.directory }, flags.output);
     const { rows, total } = compareOperators(source.proto, program.model);
     if (flags.json) {
@@ -109,6 +112,7 @@ async function writeTrainingInfo(
   const { model, manifest } = await rewrite(source.proto, {
     ...(artifacts ? artifactRewriteOptions(artifacts, options) : options),
     sections: { kind: "none" },
+    directory: source.directory,
   });
   const inGraph = manifest.loss.name === "in-graph" ? (artifacts?.loss ?? options.output) : undefined;
   const own = manifest.outputs.filter((name) => name !== inGraph);

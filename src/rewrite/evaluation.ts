@@ -18,6 +18,7 @@ import { type LossChoice, type ResolvedLoss, resolveLoss } from "./loss-target.j
 import { mayTrain } from "./parameters.js";
 import { isIndependentOf } from "./prepare.js";
 import { emitBatchSize, targetOf } from "./rewrite.js";
+import { widenHalfFed } from "./widen-half.js";
 
 export interface EvaluationOptions extends LossChoice {
   /** The input that the loss compares with, where the model has one already; otherwise `labels` or `target` is added. */
@@ -41,7 +42,7 @@ export interface EvaluationModel extends JudgementOutputs {
  * @throws FishyError for a loss that does not fit, and for fed names that the source has no initializers of.
  */
 export async function evaluationModel(source: ModelProto, options: EvaluationOptions = {}): Promise<EvaluationModel> {
-  const model = await toProgramOpset(source);
+  const model = await toProgramOpset(widenHalfFed(source, options.fed ?? []));
   const { graph } = model;
   toInferenceMode(graph);
   graph.valueInfo = [];

@@ -18,6 +18,7 @@ import { type LossChoice, type ResolvedLoss, resolveLoss } from "./loss-target.j
 import { lowerModel } from "./lower/lower-model.js";
 import { withTimeMajorRecurrences } from "./lower/time-major.js";
 import { chooseParameters, mayTrain, type ParameterChoice, type ParameterOptions } from "./parameters.js";
+import { widenHalf } from "./widen-half.js";
 
 /** The input that seeds sampling and dropout. */
 export const SEED_INPUT = "seed";
@@ -32,6 +33,8 @@ export interface PrepareOptions extends LossChoice, ParameterOptions {
   readonly trainBatchNorm?: boolean;
   /** Lets gradients pass straight through QuantizeLinear and DequantizeLinear; refused otherwise. Default false. */
   readonly straightThrough?: boolean;
+  /** The folder of the source's external data, from which parameters of half precision are read. */
+  readonly directory?: string | undefined;
   /** Goes on without a loss when the model has none and none is chosen, for a look at the model. */
   readonly lossOptional?: boolean;
 }
@@ -61,7 +64,8 @@ export interface PreparedModel {
  * @throws FishyError when the opset cannot be brought to the program's, the loss does not fit, or nothing can train.
  */
 export async function prepare(source: ModelProto, options: PrepareOptions = {}): Promise<PreparedModel> {
-  const model = await toProgramOpset(withTimeMajorRecurrences(source));
+  const wide = await widenHalf(source, mayTrain(source.graph, options), { directory: options.directory });
+  const model = await toProgramOpset(withTimeMajorRecurrences(wide));
   const { graph } = model;
   const initializers = new Set(graph.initializer.map((tensor) => tensor.name));
   const inputs = graph.input.map((input) => input.name ?? "").filter((name) => !initializers.has(name));

@@ -10,9 +10,10 @@ import { FishyError } from "../errors.js";
 import { withFields } from "../onnx/codec.js";
 import type { ExternalSource } from "../onnx/external.js";
 import { prune } from "../onnx/graph.js";
+import { isHalf, narrow } from "../onnx/half.js";
 import { mapTensors } from "../onnx/map-tensors.js";
 import { loadModel, type SavedModel, saveModel } from "../onnx/model-file.js";
-import type { ModelProto, TensorProto } from "../onnx/proto.js";
+import { DataType, type ModelProto, type TensorProto } from "../onnx/proto.js";
 import { dataTypeName, dimsOf } from "../onnx/tensor.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
 import { loadCheckpoint } from "./checkpoint.js";
@@ -39,7 +40,13 @@ export function replaceInitializers(source: ModelProto, values: ReadonlyMap<stri
   return model;
 }
 
-function withContents(tensor: TensorProto, value: NamedTensor): TensorProto {
+function withContents(tensor: TensorProto, trained: NamedTensor): TensorProto {
+  const type = tensor.dataType ?? DataType.UNDEFINED;
+  // What is of half precision in the source trained in float32.
+  const value =
+    isHalf(type) && trained.type === DataType.FLOAT
+      ? { ...trained, type, data: narrow(type, trained.data as Float32Array) }
+      : trained;
   if (tensor.dataType !== value.type || dimsOf(tensor).join() !== value.dims.join()) {
     throw new FishyError(
       `The source model's '${tensor.name}' is ${dataTypeName(tensor.dataType ?? 0)} [${dimsOf(tensor).join(", ")}], and the trained one ${dataTypeName(value.type)} [${value.dims.join(", ")}]. It is not the model that the run started from.`,

@@ -11,6 +11,7 @@ import { inferTypes } from "../onnx/types.js";
 import { toProgramOpset } from "../onnx/upgrade/upgrade.js";
 import { type Manifest, writeManifest } from "../rewrite/manifest.js";
 import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
+import { hasHalf } from "../rewrite/widen-half.js";
 import { artifactRewriteOptions } from "./source.js";
 
 export interface KeptBackward {
@@ -37,6 +38,11 @@ export async function keepBackward(
     { training, ...(artifacts.files.checkpoint !== undefined && { checkpoint: artifacts.files.checkpoint }) },
     { parameters: values, keepMasks: true },
   );
+  if (hasHalf(forward.proto)) {
+    throw new FishyError(
+      "--keep-backward keeps the gradients as they are, and these are of half precision, while fishy samples in float32. Leave the option out, or export the model in float32.",
+    );
+  }
   const program = await rewrite(forward.proto, artifactRewriteOptions(forward, options));
   const sampled = new Map(
     program.manifest.parameters.flatMap(({ name, sampledGradient }): [string, string][] =>

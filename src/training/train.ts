@@ -39,6 +39,11 @@ export interface FollowOptions extends Omit<RunHooks, "shouldStop"> {
    * optimizer can be written down.
    */
   readonly isolate?: boolean;
+  /**
+   * Ends after this step: evaluated and saved as after the last, with the outcome `paused`; `resume` goes on from there
+   * as if it had not. Schedules follow the whole length.
+   */
+  readonly pauseAt?: number;
 }
 
 export interface TrainOptions extends Omit<RunOptions, "data" | "heldOut" | "optimizer">, FollowOptions {
@@ -162,15 +167,18 @@ async function follow(setup: RunSetup, options: FollowOptions, isolate: boolean)
     ...(options.onActivity && { onActivity: options.onActivity }),
   };
   const place = directory && { directory: directory.path };
-  const { signal, handleSignals = false } = options;
+  const { signal, handleSignals = false, pauseAt } = options;
   if (isolate && directory) {
-    const orders = { from, acceptChanges: setup.acceptChanges, options: setup.options };
+    const orders = { from, acceptChanges: setup.acceptChanges, options: setup.options, pauseAt };
     const child = startIsolated({ directory: directory.path, orders, hooks, signal });
     const actions = { stop: child.stop, kill: child.kill };
     return { ...(await interruptible(child.result, actions, handleSignals, hooks.onActivity)), ...place };
   }
   let stopping = false;
-  const running = runTraining(setup, { ...hooks, shouldStop: () => stopping || (signal?.aborted ?? false) });
+  const running = runTraining(
+    { ...setup, pauseAt },
+    { ...hooks, shouldStop: () => stopping || (signal?.aborted ?? false) },
+  );
   const actions = {
     stop() {
       stopping = true;
@@ -196,7 +204,7 @@ async function openProgram(model: TrainOptions["model"], options: RewriteOptions
   const { directory } = source;
   if (isLoadedArtifacts(source)) {
     const { files, checkpoint } = source;
-    const program = await rewrite(source.proto, artifactRewriteOptions(source, options));
+    const program = await rewrite(source.proto, { ...artifactRewriteOptions(source, options), directory });
     const moments = checkpoint && (await momentsOf(checkpoint));
     const path = files.eval ?? files.training ?? files.model;
     return {
@@ -209,7 +217,7 @@ async function openProgram(model: TrainOptions["model"], options: RewriteOptions
   }
   const manifest = readManifest(source.proto, typeof model === "string" ? model : "the model");
   if (manifest) return { program: { model: source.proto, manifest, directory }, ...place };
-  return { program: { ...(await rewrite(source.proto, options)), directory }, source, ...place };
+  return { program: { ...(await rewrite(source.proto, { ...options, directory })), directory }, source, ...place };
 }
 
 /** Where an optimizer wants samples; undefined for the rewriter's own default. */
@@ -229,6 +237,7 @@ function runOptionsOf(options: TrainOptions): Omit<RunOptions, "data" | "heldOut
     signal: _signal,
     handleSignals: _handleSignals,
     isolate: _isolate,
+    pauseAt: _pauseAt,
     onPlan: _onPlan,
     onStep: _onStep,
     onActivity: _onActivity,

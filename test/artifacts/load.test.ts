@@ -7,18 +7,24 @@ import { readCheckpoint, type TrainingCheckpoint } from "../../src/artifacts/che
 import { writeCheckpoint } from "../../src/artifacts/checkpoint-writer.js";
 import { loadArtifacts } from "../../src/artifacts/load.js";
 import { readOptimizerModel } from "../../src/artifacts/optimizer-model.js";
+import { columnOf, makeDataset } from "../../src/data/dataset.js";
 import { FishyError } from "../../src/errors.js";
 import { type Attributes, attributesFrom, float, intOf } from "../../src/onnx/attributes.js";
 import { emptyGraph, valueInfo } from "../../src/onnx/builder.js";
 import { problemsOf } from "../../src/onnx/check.js";
 import { decodeModel, encodeModel, withFields } from "../../src/onnx/codec.js";
 import { GraphIndex } from "../../src/onnx/graph.js";
+import { narrow } from "../../src/onnx/half.js";
+import { loadModel } from "../../src/onnx/model-file.js";
 import { countOperators } from "../../src/onnx/opcount.js";
 import { DataType, type ModelProto, type NodeProto, type TensorProto } from "../../src/onnx/proto.js";
 import { dataOf, dimsOf, numbersOf, tensorFromData, tensorFromNumbers } from "../../src/onnx/tensor.js";
 import { type OptimizerOptions, parseOptimizerOptions } from "../../src/optimizers/registry.js";
 import { rewrite } from "../../src/rewrite/rewrite.js";
+import { exportCheckpoint } from "../../src/training/export-parameters.js";
+import { keepBackward } from "../../src/training/keep-backward.js";
 import { artifactOptimizer, artifactRewriteOptions, openSource } from "../../src/training/source.js";
+import { train } from "../../src/training/train.js";
 import { toOrt } from "../support/golden-run.js";
 import { modelOf, relativeError, runModel } from "../support/run.js";
 import { GRAPHS, hasArtifacts, SHARED } from "../support/shared.js";
@@ -283,12 +289,58 @@ describe("float16", () => {
     }
   });
 
-  it("trainable float16 parameters are refused, with the remedy", async () => {
+  it("trainable float16 parameters have float32 masters", async () => {
     const files = await halved();
     const artifacts = await loadArtifacts(files);
-    await expect(
-      rewrite(artifacts.proto, artifactRewriteOptions(artifacts, { trainable: ["linear.weight"] })),
-    ).rejects.toThrow(/'linear\.weight' is float16; fishy trains float32 parameters/);
+    const { model, manifest } = await rewrite(
+      artifacts.proto,
+      artifactRewriteOptions(artifacts, { trainable: ["linear.weight"] }),
+    );
+    expect(manifest.parameters.map(({ name }) => name)).toEqual(["linear.weight"]);
+    const tensor = model.graph.initializer.find(({ name }) => name === "linear.weight");
+    expect(tensor?.dataType).toBe(DataType.FLOAT);
+    expect([...dataOf(tensor as TensorProto)]).toEqual(Array(48).fill(0.5));
+  });
+
+  it("artifacts of float16 parameters train, and give a float16 checkpoint and model back", async () => {
+    const folder = temporaryFolder();
+    const artifacts = await loadArtifacts(folderOf("half"));
+    const half = (name: string) => artifacts.proto.graph.initializer.find((tensor) => tensor.name === name);
+    expect(half("layers.0.weight")?.dataType).toBe(DataType.FLOAT16);
+    const x = columnOf(
+      "input",
+      DataType.FLOAT,
+      [32, 8],
+      Float32Array.from({ length: 256 }, (_, i) => Math.sin(i * i)),
+    );
+    const labels = columnOf(
+      "labels",
+      DataType.INT64,
+      [32],
+      BigInt64Array.from({ length: 32 }, (_, i) => BigInt(i % 4)),
+    );
+    const result = await train({
+      model: folderOf("half"),
+      data: makeDataset("waves", [x, labels]),
+      optimizer: { name: "fishy", learningRate: 0.01 },
+      batchSize: 32,
+      steps: 20,
+      outDir: join(folder, "run"),
+    });
+    expect(result.losses.at(-1)).toBeLessThan(result.losses[0] as number);
+    await exportCheckpoint(join(folder, "run"), join(folder, "checkpoint"));
+    const back = await readCheckpoint(join(folder, "checkpoint"));
+    for (const [name, tensor] of back.trainable) {
+      expect(tensor.dataType).toBe(DataType.FLOAT16);
+      const masters = result.state?.model.get(name)?.data as Float32Array;
+      expect(dataOf(tensor)).toEqual(narrow(DataType.FLOAT16, masters));
+    }
+    const trained = await loadModel(result.modelFile as string);
+    expect(trained.proto.graph.initializer.map(({ dataType }) => dataType)).toEqual(Array(4).fill(DataType.FLOAT16));
+  });
+
+  it("gradients that are kept cannot be of half precision", async () => {
+    await expect(keepBackward(await loadArtifacts(folderOf("half")))).rejects.toThrow(/half precision.*float32/);
   });
 });
 

@@ -14,9 +14,9 @@ export interface Golden {
   readonly golden: SafetensorsFile;
 }
 
-/** A PyTorch export of `graphs/pytorch` and PyTorch's own float64 loss and gradients. */
-export function loadGolden(name: string): Golden {
-  const folder = join(GRAPHS, "pytorch", name);
+/** A PyTorch export of `graphs/pytorch`, or another folder of `graphs`, and PyTorch's own float64 loss and gradients. */
+export function loadGolden(name: string, from = "pytorch"): Golden {
+  const folder = join(GRAPHS, from, name);
   return {
     model: decodeModel(readFileSync(join(folder, "model.onnx")), name),
     golden: decodeSafetensors(readFileSync(join(folder, "golden.safetensors")), name),
