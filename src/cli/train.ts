@@ -46,6 +46,7 @@ interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   threads?: number;
   resume?: string | true;
   acceptChanges?: boolean;
+  pauseAt?: number;
   quiet?: boolean;
   verbose?: boolean;
   json?: boolean;
@@ -108,13 +109,15 @@ export function trainCommand(): Command {
       "go on with a run, or from a checkpoint, bit for bit as if it had never stopped; latest (default) is the newest in runs/",
     )
     .option("--accept-changes", "go on although options differ from those of the checkpoint")
+    .option("--pause-at <step>", "end after this step, evaluated and saved; --resume goes on from there", parseInteger)
     .option("-q, --quiet", "no progress")
     .option("-v, --verbose", "progress with the optimizer's diagnostics")
     .option("--json", "print the result as one line of JSON");
   return addSourceOptions(addModelOptions(addDataOptions(command))).action(
     async (model: string | undefined, flags: TrainFlags) => {
       const progress = flags.quiet ? undefined : new Progress({ verbose: flags.verbose ?? false });
-      const follow = { handleSignals: true, ...progress?.hooks };
+      const { pauseAt } = flags;
+      const follow = { handleSignals: true, ...(pauseAt !== undefined && { pauseAt }), ...progress?.hooks };
       let result: TrainResult;
       try {
         result = flags.resume
@@ -254,6 +257,7 @@ const OUTCOMES = {
   completed: "Trained",
   interrupted: "Stopped after",
   "stopped early": "Stopped early after",
+  paused: "Paused after",
 } as const;
 
 function formatResult(result: TrainResult): string {

@@ -30,10 +30,10 @@ function sendRecords(): void {
 
 async function main(path: string): Promise<void> {
   const directory = new RunDirectory(path);
-  const { from, options, acceptChanges } = parseOptionsJson<ChildOrders>(orders as string);
+  const { from, options, acceptChanges, pauseAt } = parseOptionsJson<ChildOrders>(orders as string);
   const program = await directory.readProgram();
   const { state: _, ...result } = await runTraining(
-    { program, options: parseRunOptions(options), directory, from, acceptChanges },
+    { program, options: parseRunOptions(options), directory, from, acceptChanges, pauseAt },
     {
       onPlan: (plan) => send({ kind: "plan", plan }),
       onStep(record) {

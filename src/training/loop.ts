@@ -14,6 +14,8 @@ export interface LoopOptions {
   readonly optimizer: Optimizer;
   readonly totalSteps: number;
   readonly start: Position;
+  /** Ends after this step with the outcome `paused`. */
+  readonly pauseAt?: number | undefined;
   /** Steps between evaluations; 0 for none. The last step is left to the caller. */
   readonly evaluateEvery: number;
   /** Steps between checkpoints; 0 for none. The last step is left to the caller. */
@@ -26,13 +28,13 @@ export interface LoopOptions {
   shouldStop(): boolean;
 }
 
-/** How a run ended: at its last step, by the user, or by its own evaluations (`patience`). */
-export type Outcome = "completed" | "interrupted" | "stopped early";
+/** How a run ended: at its last step, by the user, by its own evaluations (`patience`), or where it was to pause. */
+export type Outcome = "completed" | "interrupted" | "stopped early" | "paused";
 
 export interface LoopResult {
   readonly position: Position;
   readonly outcome: Outcome;
-  /** That of the last step, when an evaluation ended the run. */
+  /** That of the last step, when the run stopped early, or paused after an evaluation. */
   readonly evaluation?: Evaluation;
   /** Seconds of each step. */
   readonly durations: readonly number[];
@@ -53,12 +55,14 @@ export class DivergenceError extends FishyError {
 export const START: Position = { step: 0, epoch: 0, batch: 0, seconds: 0 };
 
 /**
- * Runs steps until `totalSteps` or a stop.
+ * Runs steps until `totalSteps`, `pauseAt` or a stop.
  * @throws DivergenceError when the loss is not finite; the state is then as it was before that step.
  */
 export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   const { engine, source, totalSteps, start, optimizer, evaluateEvery, checkpointEvery } = options;
-  const limits = { stepsPerRun: engine.stepsPerRun, totalSteps, intervals: [evaluateEvery, checkpointEvery] };
+  const { pauseAt = totalSteps } = options;
+  const end = Math.min(totalSteps, pauseAt);
+  const limits = { stepsPerRun: engine.stepsPerRun, totalSteps: end, intervals: [evaluateEvery, checkpointEvery] };
   let { step, seconds } = start;
   let place: Place = start;
   /** The places after each batch that was filled in and not run yet. */
@@ -70,7 +74,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
 
   let epoch = start.epoch;
   let mark = performance.now();
-  while (step < totalSteps) {
+  while (step < end) {
     const skipped = epoch === start.epoch ? start.batch : 0;
     let index = skipped;
     for await (const batch of source.batches(epoch, skipped)) {
@@ -113,6 +117,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
         if (due(checkpointEvery)) options.checkpoint(position());
         if (isOver) return { ...result("stopped early"), evaluation };
         if (last) return result("completed");
+        if (step === end) return { ...result("paused"), ...(evaluation && { evaluation }) };
       }
       filled = [];
       mark = performance.now();
@@ -120,7 +125,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     if (index === 0) throw new FishyError(`The data gave no full batch in epoch ${epoch}.`);
     epoch++;
   }
-  return result("completed");
+  return result(step < totalSteps ? "paused" : "completed");
 }
 
 /** Where the next batch lies: its epoch, from 0, and its place in it. */

@@ -17,6 +17,8 @@ export interface ChildOrders {
   /** Options in place of those in the folder. */
   readonly options: RunOptions;
   readonly acceptChanges?: boolean | undefined;
+  /** The step to end after, before the last. */
+  readonly pauseAt?: number | undefined;
 }
 
 export type ToChild = { readonly kind: "stop" };

@@ -5,7 +5,10 @@ import { UsageError } from "../errors.js";
 import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
 import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.js";
 import type { RunLength } from "../optimizers/schedules.js";
+import { type Device, parseDevice } from "../runtime/devices.js";
+import { chooseDevice } from "../runtime/probe.js";
 import { loadCheckpoint, removeCheckpointsAfter, removeUnfinished } from "./checkpoint.js";
+import { createEngine } from "./engines.js";
 import { Evaluator, type LocatedModel } from "./evaluator.js";
 import { canExport, saveTrained } from "./export.js";
 import { fingerprintOf } from "./fingerprint.js";
@@ -17,7 +20,6 @@ import { type MemoryData, openData } from "./run-data.js";
 import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
 import { Saver } from "./saver.js";
 import type { TrainingState } from "./state.js";
-import { Stepper } from "./stepper.js";
 import { EventWriter } from "./tensorboard.js";
 
 /** Makes an optimizer that no options describe. */
@@ -40,6 +42,8 @@ export interface RunSetup {
   readonly from?: string | undefined;
   /** Go on from it although its program or options were others. */
   readonly acceptChanges?: boolean | undefined;
+  /** Ends after this step as after the last, evaluated and saved, with the outcome `paused`. */
+  readonly pauseAt?: number | undefined;
   /** Moments of the gradient to start from; those in the folder otherwise. */
   readonly moments?: Moments | undefined;
 }
@@ -49,6 +53,9 @@ export interface RunPlan {
   readonly totalSteps: number;
   readonly startStep: number;
   readonly batchSize: number;
+  /** Where steps run, and why there. */
+  readonly device: string;
+  readonly stepsPerRun: number;
   readonly trainExamples: number | undefined;
   readonly heldOutExamples: number;
   readonly parameters: number;
@@ -91,30 +98,28 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     : createOptimizer(options.optimizer as OptimizerOptions, parameters, length);
   const { threads, seed } = options;
   const { inputs, batchSize } = source;
-  const stepper = await Stepper.create({
-    program,
-    optimizer,
-    inputs,
-    batchSize,
-    seed,
-    threads,
+  const { device, why } = await chooseDevice(parseDevice(options.device));
+  const engine = await createEngine({
+    ...{ program, optimizer, inputs, batchSize, seed, device, threads, totalSteps },
     directory: program.directory,
+    stepsPerRun: options.stepsPerRun,
   });
   const evaluator = await Evaluator.create(program, inputs, {
     threads,
+    device,
     source: setup.source ?? (await directory?.readSource()),
   });
-  const fingerprint = fingerprintOf(program, decidingOptions(setup, optimizer, batchSize, totalSteps));
+  const fingerprint = fingerprintOf(program, decidingOptions(setup, { optimizer, device, batchSize, totalSteps }));
   let writer: MetricsWriter | undefined;
   let events: EventWriter | undefined;
   try {
     let start = START;
     if (setup.from !== undefined) {
       const checkpoint = loadCheckpoint(setup.from, setup.acceptChanges ? undefined : fingerprint);
-      stepper.state.restore(checkpoint.state, `The checkpoint ${setup.from}`);
+      engine.state.restore(checkpoint.state, `The checkpoint ${setup.from}`);
       start = checkpoint.position;
     } else if (moments) {
-      stepper.state.seed((name) => moments.tensors.get(momentOfState(name, options.optimizer) ?? ""));
+      engine.state.seed((name) => moments.tensors.get(momentOfState(name, options.optimizer) ?? ""));
     }
     if (directory) {
       removeUnfinished(directory.path);
@@ -130,6 +135,8 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       totalSteps,
       startStep: start.step,
       batchSize,
+      device: why,
+      stepsPerRun: engine.stepsPerRun,
       trainExamples: data.trainExamples,
       heldOutExamples: data.heldOut?.examples ?? 0,
       parameters: parameters.reduce((sum, { dims }) => sum + dims.reduce((product, dim) => product * dim, 1), 0),
@@ -142,10 +149,10 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     };
     const evaluate = (batches: AsyncIterable<Batch> | Iterable<Batch>) => {
       hooks.onActivity?.("evaluating");
-      return evaluator.evaluate(batches, (name) => stepper.carriedTensor(name));
+      return evaluator.evaluate(batches, (name) => engine.carriedTensor(name));
     };
     const saver = new Saver({
-      ...{ state: stepper.state, directory, fingerprint, options, best: start.best },
+      ...{ state: engine.state, directory, fingerprint, options, best: start.best },
       onSave() {
         hooks.onActivity?.("saving");
         writer?.flush();
@@ -162,11 +169,12 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       loop = saver.isOver
         ? last
         : await runLoop({
-            engine: stepper,
+            engine,
             source,
             optimizer,
             totalSteps,
             start,
+            pauseAt: setup.pauseAt,
             evaluateEvery: heldOut ? (options.evaluateEvery ?? source.batchesPerEpoch ?? 0) : 0,
             checkpointEvery: options.checkpointEvery,
             evaluate: () => evaluate(heldOut?.batches() ?? []),
@@ -209,21 +217,25 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     return {
       ...summary,
       losses: loop.losses,
-      state: stepper.state.tensors(),
+      state: engine.state.tensors(),
       ...(checkpoint !== undefined && { checkpoint }),
       ...(modelFile !== undefined && { modelFile }),
     };
   } finally {
     writer?.close();
     events?.close();
-    await stepper.release();
+    await engine.release();
     await evaluator.release();
     await source.close?.();
   }
 }
 
 /** The options that decide the numbers of a run. */
-function decidingOptions({ options, data }: RunSetup, optimizer: Optimizer, batchSize: number, totalSteps: number) {
+function decidingOptions(
+  { options, data }: RunSetup,
+  run: { optimizer: Optimizer; device: Device; batchSize: number; totalSteps: number },
+) {
+  const { optimizer, device, batchSize, totalSteps } = run;
   const { seed, shuffle, heldOut, splitSeed, inputs, scale, normalize, augment, imageSize } = options;
   const { sequenceLength, lastBatch, stream } = options;
   return {
@@ -231,6 +243,8 @@ function decidingOptions({ options, data }: RunSetup, optimizer: Optimizer, batc
     ...{ totalSteps, batchSize, seed, shuffle, splitSeed, inputs, scale, normalize, augment, imageSize },
     ...{ sequenceLength, lastBatch, stream },
     ...(!data && { data: options.data, heldOut }),
+    // Devices round differently.
+    ...(device.kind !== "cpu" && { device: device.kind }),
   };
 }
 

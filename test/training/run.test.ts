@@ -116,6 +116,28 @@ describe("a resumed run", () => {
     }
   });
 
+  test("pauses evaluated and saved, and goes on with the bits of the run that never paused", async () => {
+    const whole = { ...options, heldOut: 16, checkpointEvery: 0 };
+    const straight = await run("unpaused", whole, { optimizer: samplingOptimizer });
+    const first = await run("paused", whole, { optimizer: samplingOptimizer, pauseAt: 5 });
+    expect(first.result).toMatchObject({ steps: 5, outcome: "paused" });
+    expect(first.result.losses).toEqual(straight.result.losses.slice(0, 5));
+    const { directory } = first;
+    const checkpoints = () => listCheckpoints(directory.path).map((path) => path.slice(directory.path.length + 1));
+    expect(checkpoints()).toEqual(["checkpoint-5"]);
+    expect(directory.readResult()).toMatchObject({ outcome: "paused", heldOut: { examples: 16 } });
+    const from = join(directory.path, "checkpoint-5");
+    // A pause that is over already trains nothing.
+    const again = await run("", whole, { optimizer: samplingOptimizer, directory, from, pauseAt: 3 });
+    expect(again.result).toMatchObject({ steps: 5, outcome: "paused", heldOut: first.result.heldOut, losses: [] });
+    const rest = await run("", whole, { optimizer: samplingOptimizer, directory, from });
+    expect(rest.result).toMatchObject({ steps: 14, outcome: "completed", heldOut: straight.result.heldOut });
+    expect(differingTensors(rest.result.state, straight.result.state)).toEqual([]);
+    const losses = (path: RunDirectory) =>
+      readMetrics(path.metricsFile).map(({ loss, held_out_loss }) => [loss, held_out_loss]);
+    expect(losses(directory)).toEqual(losses(straight.directory));
+  });
+
   test("refuses another optimizer, seed or batch size", async () => {
     const from = join(folder, "straight", "checkpoint-4");
     const directory = new RunDirectory(join(folder, "straight"));
