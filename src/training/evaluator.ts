@@ -7,6 +7,7 @@ import { type EvaluationModel, evaluationModel } from "../rewrite/evaluation.js"
 import type { JudgementOutputs } from "../rewrite/judgement.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
 import { allocateBuffer, type Buffer } from "../runtime/buffers.js";
+import type { Device } from "../runtime/devices.js";
 import { loadRuntime, type Runtime, type Tensor, tensorOver } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
 import { stepSeed } from "./engine.js";
@@ -72,7 +73,7 @@ export class Evaluator {
   static async create(
     program: TrainingProgram,
     inputs: readonly BatchInput[],
-    options: { readonly threads?: number; readonly source?: LocatedModel | undefined } = {},
+    options: { readonly threads?: number; readonly device?: Device; readonly source?: LocatedModel | undefined } = {},
   ): Promise<Evaluator> {
     const { source, ...session } = options;
     if (source) {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { UsageError } from "../errors.js";
 import { number, option, parseOptions } from "../optimizers/options.js";
 import type { OptimizerOptions } from "../optimizers/registry.js";
+import { DEVICE_SYNTAX, parseDevice } from "../runtime/devices.js";
 import { METRICS } from "./best.js";
 
 const count = number({ min: 1, integer: true });
@@ -68,6 +69,10 @@ export const runOptions = z.strictObject({
   checkpointEvery: option(number({ min: 0, integer: true }), 0, "Steps between checkpoints; 0 only at the end."),
   keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
   tensorboard: z.boolean().default(false).describe("Write TensorBoard's event files into the run's folder."),
+  device: text.default("cpu").describe(`Where steps run: ${DEVICE_SYNTAX}.`),
+  stepsPerRun: count
+    .optional()
+    .describe("Steps that run without a return to this process; default 1 on the CPU, up to 64 with CUDA."),
   threads: option(number({ min: 0, integer: true }), 0, "Threads of ONNX Runtime; 0 one for each core."),
 });
 
@@ -85,6 +90,7 @@ export const DEFAULT_EPOCHS = 10;
  */
 export function parseRunOptions(options: RunOptions): ResolvedRunOptions {
   const parsed = parseOptions(runOptions, options, "train");
+  parseDevice(parsed.device);
   if (parsed.steps !== undefined && parsed.epochs !== undefined) {
     throw new UsageError(`Both steps (${parsed.steps}) and epochs (${parsed.epochs}) are given. Give one of them.`);
   }

@@ -53,9 +53,9 @@ export interface RunPlan {
   readonly totalSteps: number;
   readonly startStep: number;
   readonly batchSize: number;
-  /** Where steps run, and why there. */
-  readonly device: string;
-  readonly stepsPerRun: number;
+  /** Where steps run, and why there; absent for the CPU. */
+  readonly device?: string;
+  readonly stepsPerRun?: number;
   readonly trainExamples: number | undefined;
   readonly heldOutExamples: number;
   readonly parameters: number;
@@ -135,7 +135,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       totalSteps,
       startStep: start.step,
       batchSize,
-      device: why,
+      ...(device.kind !== "cpu" && { device: why }),
       stepsPerRun: engine.stepsPerRun,
       trainExamples: data.trainExamples,
       heldOutExamples: data.heldOut?.examples ?? 0,
