@@ -1,12 +1,13 @@
 /** What fishy makes of a case: its forward nodes and its backward nodes, each as a model of its own. */
 import { differentiate } from "../../src/autodiff/reverse.js";
 import { counterRandom } from "../../src/families/random.js";
-import { GraphBuilder, type ValueType, valueInfo } from "../../src/onnx/builder.js";
+import { GraphBuilder, valueInfo } from "../../src/onnx/builder.js";
 import { allNames, capturedBy, prune, topologicalOrder } from "../../src/onnx/graph.js";
 import { DataType, type GraphProto, type ModelProto, type NodeProto } from "../../src/onnx/proto.js";
 import { dataTypeName } from "../../src/onnx/tensor.js";
 import { inferTypes, type TypeMap } from "../../src/onnx/types.js";
 import { toProgramOpset } from "../../src/onnx/upgrade/upgrade.js";
+import { shapeArithmetic } from "../../src/placement/shape-arithmetic.js";
 import { lowerModel } from "../../src/rewrite/lower/lower-model.js";
 import { withTimeMajorRecurrences } from "../../src/rewrite/lower/time-major.js";
 import { type Case, caseName, modelOfCase, operatorName } from "./case.js";
@@ -94,35 +95,13 @@ function partOf(model: ModelProto, graph: GraphProto, nodes: readonly NodeProto[
   prune(own);
   const used = allNames({ ...own, input: [], name: "" });
   own.input = own.input.filter(({ name }) => used.has(name ?? ""));
-  const shapeNodes = shapeArithmetic(own, types);
+  const shapeNodes = shapeArithmetic(own, types, [SEED]);
   return {
     model: { ...model, graph: own },
     types,
     dataNodes: own.node.filter((node) => !shapeNodes.has(node)),
     shapeNodes: [...shapeNodes],
   };
-}
-
-/** Shape and Size, and the shapes and scalars that are computed from them, the seed and constants alone. */
-function shapeArithmetic(graph: GraphProto, types: TypeMap): Set<NodeProto> {
-  const known = new Set([SEED, ...graph.initializer.map((tensor) => tensor.name ?? "")]);
-  const found = new Set<NodeProto>();
-  for (const node of topologicalOrder(graph)) {
-    const reads = [...node.input, ...capturedBy(node)].filter(Boolean);
-    const isShape = node.opType === "Shape" || node.opType === "Size";
-    if (!isShape && !reads.every((name) => known.has(name))) continue;
-    if (!node.output.every((name) => isShapeOrScalar(types.get(name)))) continue;
-    found.add(node);
-    for (const name of node.output) known.add(name);
-  }
-  return found;
-}
-
-function isShapeOrScalar(type: ValueType | undefined): boolean {
-  const rank = type?.shape?.length;
-  if (rank === 0) return true;
-  // NonZero of a shape is a matrix of one row.
-  return type?.elemType === DataType.INT64 || (type?.elemType === DataType.BOOL && rank === 1);
 }
 
 /** The operators of a part with the element types of their inputs and their number, sorted: what a measurement holds for. */

@@ -225,7 +225,7 @@ the loss that is not among them is refused, with all others in the way; nodes be
 
 The CPU and WebGPU columns were run with ${runtime}, WebGPU on ${driver}, and the results
 compared (\`node tools/webgpu/measure.mjs\` writes \`tools/webgpu/results.json\`). The CUDA column was not run: it follows from ONNX Runtime's published
-table of kernels (\`tools/docs/cuda-kernels.json\`). All are for float32 and a symbolic batch. An operator that has a kernel nowhere counts by its function
+table of kernels (\`src/placement/cuda-kernels.ts\`). All are for float32 and a symbolic batch. An operator that has a kernel nowhere counts by its function
 body, which ONNX Runtime puts in its place. The cases behind the table are in \`tools/docs/catalogue.ts\`.
 `;
 }

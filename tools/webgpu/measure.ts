@@ -8,6 +8,7 @@ import { type Case, caseName } from "../docs/case.js";
 import { CATALOGUE } from "../docs/catalogue.js";
 import { type CaseRuns, type Feeds, type Run, runOnCpu } from "../docs/feeds.js";
 import { type CaseGraphs, graphsOf, operatorsOf, type Part, typeName } from "../docs/graphs.js";
+import { webGpuDriver } from "./driver.js";
 import {
   type CaseResult,
   isMeasured,
@@ -18,12 +19,8 @@ import {
   type WebGpuResults,
 } from "./results.js";
 
-const DRIVER = "/usr/lib/chromium/vk_swiftshader_icd.json";
-
 const folder = mkdtempSync(join(tmpdir(), "fishy-webgpu-"));
-const driver = process.env.VK_ICD_FILENAMES ?? DRIVER;
-if (!existsSync(driver)) throw new Error(`${driver} is missing: install chromium, or set VK_ICD_FILENAMES`);
-const environment = { XDG_RUNTIME_DIR: tmpdir(), ...process.env, VK_ICD_FILENAMES: driver };
+const driver = webGpuDriver();
 
 const chosen = process.argv.slice(2);
 const known = chosen.includes("--all") ? {} : readResults().cases;
@@ -50,7 +47,7 @@ for (const example of CATALOGUE) {
   console.log([name, forward.status, backward?.status ?? "zero"].join("  "));
 }
 rmSync(folder, { recursive: true });
-const results: WebGpuResults = { runtime: `onnxruntime-node ${runtimeVersion()}`, driver: driverVersion(), cases };
+const results: WebGpuResults = { runtime: `onnxruntime-node ${runtimeVersion()}`, driver: driver.name, cases };
 writeFileSync(resultsFile, `${JSON.stringify(results, null, 2)}\n`);
 
 function measure(part: Part, run: Run): PartResult {
@@ -85,7 +82,7 @@ function start(mode: "strict" | "fallback"): { outputs?: Record<string, Output>;
   const script = join(import.meta.dirname, "run-part.mjs");
   const child = spawnSync(process.execPath, [script, folder, mode], {
     encoding: "utf8",
-    env: environment,
+    env: driver.environment,
     maxBuffer: 2 ** 28,
     timeout: 60_000,
   });
@@ -151,10 +148,4 @@ function lastError(log: string): string {
 function runtimeVersion(): string {
   const file = new URL("../../node_modules/onnxruntime-node/package.json", import.meta.url);
   return JSON.parse(readFileSync(file, "utf8")).version;
-}
-
-function driverVersion(): string {
-  if (driver !== DRIVER) return driver;
-  const { stdout } = spawnSync("dpkg", ["--status", "chromium"], { encoding: "utf8" });
-  return `SwiftShader of Debian's chromium ${/^Version: (.*)$/m.exec(stdout)?.[1] ?? ""}`;
 }
