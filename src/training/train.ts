@@ -76,17 +76,8 @@ export interface TrainResult extends Omit<RunResult, "state"> {
  * is not finite.
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
-  const { data, heldOut, optimizer } = options;
-  const memoryData = isPaths(data) ? undefined : data;
-  const memoryHeldOut = typeof heldOut === "object" && !Array.isArray(heldOut) ? (heldOut as Dataset) : undefined;
-  const factory = typeof optimizer === "function" ? optimizer : undefined;
-  const run: RunOptions = {
-    ...runOptionsOf(options),
-    ...(isPaths(data) && { data: asList(data) }),
-    ...(heldOut !== undefined && !memoryHeldOut && { heldOut: heldOut as number | string[] }),
-    optimizer: factory ? undefined : parseOptimizerOptions(optimizer as OptimizerOptions),
-  };
-  const resolved = withAbsolutePaths(parseRunOptions(run));
+  const { optimizer } = options;
+  const { memoryData, memoryHeldOut, factory, resolved } = parseTrainOptions(options);
   const inMemory = [memoryData && "data", memoryHeldOut && "held-out data", factory && "an optimizer"].filter(Boolean);
   const isolate = options.isolate ?? (options.outDir !== undefined && inMemory.length === 0);
   if (isolate && inMemory.length > 0) {
@@ -125,6 +116,28 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     moments,
   };
   return follow(setup, options, isolate);
+}
+
+/**
+ * Checks the options of `train` as far as that goes without the model and the data.
+ * @throws UsageError for options that are wrong.
+ */
+export function checkTrainOptions(options: TrainOptions): void {
+  parseTrainOptions(options);
+}
+
+function parseTrainOptions(options: TrainOptions) {
+  const { data, heldOut, optimizer } = options;
+  const memoryData = isPaths(data) ? undefined : data;
+  const memoryHeldOut = typeof heldOut === "object" && !Array.isArray(heldOut) ? (heldOut as Dataset) : undefined;
+  const factory = typeof optimizer === "function" ? optimizer : undefined;
+  const run: RunOptions = {
+    ...runOptionsOf(options),
+    ...(isPaths(data) && { data: asList(data) }),
+    ...(heldOut !== undefined && !memoryHeldOut && { heldOut: heldOut as number | string[] }),
+    optimizer: factory ? undefined : parseOptimizerOptions(optimizer as OptimizerOptions),
+  };
+  return { memoryData, memoryHeldOut, factory, resolved: withAbsolutePaths(parseRunOptions(run)) };
 }
 
 export interface ResumeOptions extends FollowOptions {
