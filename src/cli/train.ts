@@ -4,6 +4,7 @@ import { Command, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { OPTIMIZER_NAMES, type OptimizerOptions, parseOptimizerOptions } from "../optimizers/registry.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
+import { DEVICE_SYNTAX } from "../runtime/devices.js";
 import { METRICS, type Metric } from "../training/best.js";
 import { isCheckpoint } from "../training/checkpoint.js";
 import type { Evaluation } from "../training/evaluator.js";
@@ -18,7 +19,7 @@ import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOpt
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatTable } from "./table.js";
 
-interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
+export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   config?: string;
   data?: string[];
   optimizer?: string;
@@ -26,6 +27,8 @@ interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   weightDecay?: number;
   option?: string[];
   batchSize?: number;
+  accumulate?: number;
+  statisticsBatch?: number | "separate";
   epochs?: number;
   steps?: number;
   seed?: number;
@@ -44,6 +47,8 @@ interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   tensorboard?: boolean;
   checkpointEvery?: number;
   threads?: number;
+  device?: string;
+  stepsPerRun?: number;
   resume?: string | true;
   acceptChanges?: boolean;
   pauseAt?: number;
@@ -74,7 +79,13 @@ export function trainCommand(): Command {
     .option("--lr <rate>", "learning rate", parseNumber)
     .option("--weight-decay <rate>", "weight decay", parseNumber)
     .option("-O, --option <assignments...>", "any other option of the optimizer: NAME=VALUE, nested with dots")
-    .option("--batch-size <n>", "examples in a step; default 128", parseInteger)
+    .option("--batch-size <n>", "examples in a batch; default 128", parseInteger)
+    .option("--accumulate <n>", "batches whose gradients a step takes together; default 1", parseInteger)
+    .option(
+      "--statistics-batch <n>",
+      "take the statistics on a batch of their own, of n examples; separate: as many as a batch",
+      (text) => (text === "separate" ? text : parseInteger(text)),
+    )
     .option("--epochs <n>", "passes over the data; default 10", parseNumber)
     .option("--steps <n>", "steps, instead of epochs", parseInteger)
     .option("--seed <n>", "seeds the order of the data and the sampling; default 0", parseInteger)
@@ -103,6 +114,12 @@ export function trainCommand(): Command {
     .option("--keep-best", "keep the checkpoint of the best evaluation, and write its model")
     .option("--checkpoint-every <n>", "steps between checkpoints; default only at the end", parseInteger)
     .option("--tensorboard", "write TensorBoard's event files into the run's folder")
+    .option("--device <name>", `where steps run: ${DEVICE_SYNTAX}; default cpu`)
+    .option(
+      "--steps-per-run <n>",
+      "steps that run without a return to this process; default 1 on the CPU, up to 64 with CUDA",
+      parseInteger,
+    )
     .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger)
     .option(
       "--resume [dir]",
@@ -167,7 +184,15 @@ async function resumeRun(model: string | undefined, flags: TrainFlags, follow: F
 }
 
 async function optionsOf(model: string | undefined, flags: TrainFlags): Promise<TrainOptions> {
-  const config: TrainConfig = flags.config ? readConfig(flags.config) : {};
+  return trainOptionsOf(flags.config ? readConfig(flags.config) : {}, model, flags);
+}
+
+/** The options of a run from a configuration and, winning over it, the command line. */
+export async function trainOptionsOf(
+  config: TrainConfig,
+  model: string | undefined,
+  flags: TrainFlags,
+): Promise<TrainOptions> {
   const { model: configModel, out, rewrite, optimizer, data, ...run } = config;
   const path = model ?? configModel;
   const sources = sourceOptionsOf(flags);
@@ -211,17 +236,22 @@ function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags): Optim
 }
 
 function runFlags(flags: TrainFlags): Partial<TrainOptions> {
-  const { batchSize, epochs, steps, seed, heldOut, evaluateEvery, checkpointEvery, threads } = flags;
+  const { batchSize, epochs, steps, seed, heldOut, evaluateEvery, checkpointEvery, threads, device, stepsPerRun } =
+    flags;
   const { metric, patience, minDelta, keepBest, crop, flip, lastBatch, prefetch, tensorboard } = flags;
   const evaluation = { evaluateEvery, metric, patience, minDelta, keepBest };
   const given = {
     batchSize,
+    accumulation: flags.accumulate,
+    statisticsBatch: flags.statisticsBatch,
     epochs,
     steps,
     seed,
     ...evaluation,
     checkpointEvery,
     threads,
+    device,
+    stepsPerRun,
     lastBatch,
     prefetch,
     tensorboard,

@@ -14,6 +14,7 @@ import { tensorType } from "../onnx/types.js";
 import type { Optimizer } from "../optimizers/optimizer.js";
 import type { Manifest, TrainingProgram } from "../rewrite/manifest.js";
 import { copyProgramGraph, finishGraph, modelAround } from "./program-graph.js";
+import type { StepGraphOptions } from "./step-graph.js";
 
 const SCALAR: ValueType = { elemType: DataType.FLOAT, shape: [] };
 
@@ -65,6 +66,7 @@ export function buildAccumulationGraph(
   program: TrainingProgram,
   shapes: ReadonlyMap<string, readonly number[]>,
   sampled: boolean,
+  device: StepGraphOptions["device"] = "cpu",
 ): AccumulationGraph {
   const { manifest } = program;
   const graph = copyProgramGraph(program, shapes);
@@ -90,7 +92,7 @@ export function buildAccumulationGraph(
     b.output(output, tensorType(tensor));
     carried.set(name, output);
   }
-  finishGraph(graph);
+  finishGraph(graph, device);
   const own = new Set([...accumulators.values()].map(({ input }) => input));
   const inputs = graph.input.map((info) => info.name ?? "").filter((name) => !own.has(name));
   return { model: modelAround(graph, program), inputs: new Set(inputs), accumulators, carried };

@@ -38,6 +38,8 @@ export interface Engine {
   readonly state: StateBuffers;
   /** Takes the batch of a step of the next run; `slot` counts from 0. */
   fill(slot: number, batch: Batch): void;
+  /** Where a step takes several batches together. */
+  readonly accumulation?: Accumulation;
   /** Builds and loads what a run needs ahead of its time, so that its own time is that of its work. */
   prepare(first: number, count: number): Promise<void>;
   /**
@@ -51,12 +53,23 @@ export interface Engine {
   release(): Promise<void>;
 }
 
+export interface Accumulation {
+  /** Batches of a step. All but the last, which `run` takes, are added to the step as they come. */
+  readonly batches: number;
+  /** Adds the batch that was filled to a step. @param part counts from 0. */
+  add(step: number, part: number): Promise<void>;
+}
+
 /** Marks the seeds of steps off from those of the data's order. */
 const STEP_STREAM = 0x57e9;
 
-/** The value of the program's `seed` input at a step: it depends on (seed, step) alone, so that a resumed run draws the same samples. */
-export function stepSeed(seed: number, step: number): bigint {
-  return BigInt.asIntN(64, hashWords(STEP_STREAM, seed, step));
+/**
+ * The value of the program's `seed` input at a step: it depends on (seed, step, part) alone, so that a resumed run draws
+ * the same samples.
+ * @param part which of the step's batches; 0 for its only one.
+ */
+export function stepSeed(seed: number, step: number, part = 0): bigint {
+  return BigInt.asIntN(64, hashWords(STEP_STREAM, seed, step, ...(part === 0 ? [] : [part])));
 }
 
 export function checkBatch(batch: Batch, { batchSize }: Pick<EngineOptions, "batchSize">): void {

@@ -1,20 +1,37 @@
 /** The engine that a device wants. */
 import { freemem } from "node:os";
 import { UsageError } from "../errors.js";
+import { AccumulatingStepper } from "./accumulating-stepper.js";
+import { checkAccumulation } from "./accumulation.js";
 import { defaultStepsPerRun } from "./chunks.js";
 import { deviceOf, type Engine, type EngineOptions } from "./engine.js";
 import { LoopedStepper } from "./looped-stepper.js";
+import type { StatisticsBatches } from "./statistics-batches.js";
 import { Stepper } from "./stepper.js";
 
-/**
- * @param options `stepsPerRun`: default what `defaultStepsPerRun` finds.
- * @throws UsageError when the device cannot run so many steps at once.
- */
-export async function createEngine(
-  options: EngineOptions & { readonly stepsPerRun?: number | undefined; readonly totalSteps: number },
-): Promise<Engine> {
+export interface EngineChoice extends EngineOptions {
+  /** Default what `defaultStepsPerRun` finds. */
+  readonly stepsPerRun?: number | undefined;
+  readonly totalSteps: number;
+  /** Batches whose gradients a step takes together. Default 1. */
+  readonly accumulation?: number;
+  /** Where the statistics come from, if not from the gradient's batches. */
+  readonly statistics?: StatisticsBatches | undefined;
+}
+
+/** @throws UsageError when the device cannot run so many steps at once, or steps cannot take so many batches. */
+export async function createEngine(options: EngineChoice): Promise<Engine> {
   const { kind } = deviceOf(options);
-  const { inputs, batchSize, totalSteps } = options;
+  const { program, optimizer, inputs, batchSize, totalSteps, accumulation = 1, statistics } = options;
+  if (accumulation > 1 || statistics) {
+    if ((options.stepsPerRun ?? 1) > 1) {
+      throw new UsageError(
+        `Steps with accumulation or a batch of their own for statistics run one by one (stepsPerRun is ${options.stepsPerRun}).`,
+      );
+    }
+    if (accumulation > 1) checkAccumulation(program.manifest, optimizer, statistics !== undefined);
+    return AccumulatingStepper.create({ ...options, batches: accumulation, statistics });
+  }
   const wanted = options.stepsPerRun ?? defaultStepsPerRun(kind, inputs, batchSize, freemem());
   const stepsPerRun = Math.max(1, Math.min(wanted, totalSteps));
   if (stepsPerRun === 1) return Stepper.create(options);

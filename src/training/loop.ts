@@ -67,6 +67,10 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   let place: Place = start;
   /** The places after each batch that was filled in and not run yet. */
   let filled: Place[] = [];
+  const batchesPerStep = engine.accumulation?.batches ?? 1;
+  const examplesPerStep = source.batchSize * batchesPerStep;
+  /** Batches that were added to the next step. */
+  let added = 0;
   const durations: number[] = [];
   const losses: number[] = [];
   const position = (): Position => ({ step, epoch: place.epoch, batch: place.batch, seconds });
@@ -78,9 +82,18 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const skipped = epoch === start.epoch ? start.batch : 0;
     let index = skipped;
     for await (const batch of source.batches(epoch, skipped)) {
-      if (options.shouldStop()) return result("interrupted");
+      if (added === 0 && options.shouldStop()) return result("interrupted");
       engine.fill(filled.length, batch);
-      filled.push({ epoch, batch: ++index });
+      index++;
+      if (added < batchesPerStep - 1) {
+        const loading = performance.now();
+        await engine.prepare(step + 1, 1);
+        mark += performance.now() - loading;
+        await engine.accumulation?.add(step + 1, added++);
+        continue;
+      }
+      added = 0;
+      filled.push({ epoch, batch: index });
       const count = chunkLength(step, limits);
       if (filled.length < count) continue;
       const filling = performance.now() - mark;
@@ -103,12 +116,12 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
         const evaluation = due(evaluateEvery) ? await options.evaluate() : undefined;
         options.record({
           step,
-          ...(source.batchesPerEpoch !== undefined && { epoch: step / source.batchesPerEpoch }),
-          examples: step * source.batchSize,
+          ...(source.batchesPerEpoch !== undefined && { epoch: (step * batchesPerStep) / source.batchesPerEpoch }),
+          examples: step * examplesPerStep,
           loss,
           learning_rate: learning_rate as number,
           seconds,
-          examples_per_second: source.batchSize / duration,
+          examples_per_second: examplesPerStep / duration,
           ...(Object.keys(metrics).length > 0 && { diagnostics: metrics }),
           ...(Object.keys(blockMetrics).length > 0 && { block_diagnostics: blockMetrics }),
           ...(evaluation && heldOutFields(evaluation)),

@@ -56,7 +56,18 @@ export const runOptions = z.strictObject({
   optimizer: z.custom<OptimizerOptions>().optional().describe("The optimizer: its name and its own options."),
   steps: count.optional().describe("Steps to train."),
   epochs: number({ min: 0, openMin: true }).optional().describe("Epochs to train, instead of steps."),
-  batchSize: count.optional().describe("Examples in a step; default 128, or what the model is fixed to."),
+  batchSize: count.optional().describe("Examples in a batch; default 128, or what the model is fixed to."),
+  accumulation: option(
+    count,
+    1,
+    "Batches in a step: their gradients together are that of one batch of all their examples. Steps, schedules and intervals count steps.",
+  ),
+  statisticsBatch: z
+    .union([z.literal("separate"), count], { error: "must be separate, or a number of examples of at least 1" })
+    .optional()
+    .describe(
+      "Takes the statistics on a batch of their own, of as many examples (separate: as many as a batch has), from the training examples in an order of their own; default the gradient's batch.",
+    ),
   seed: option(number({ min: 0, integer: true }), 0, "Seeds the order of the data and the sampling."),
   shuffle: z.boolean().default(true).describe("Shuffle the examples anew in every epoch."),
   evaluateEvery: number({ min: 0, integer: true })

@@ -4,7 +4,9 @@ import { type ChunkedDataset, isChunked } from "../data/chunked.js";
 import type { Dataset } from "../data/dataset.js";
 import { type OpenOptions, openDataset } from "../data/load.js";
 import { type PrefetchOrders, prefetched } from "../data/prefetch.js";
+import { hashWords } from "../data/random.js";
 import { allRows, type BoundRows, bindRows } from "../data/rows.js";
+import type { ShuffleOptions } from "../data/shuffled.js";
 import type { Batch, BatchSource } from "../data/source.js";
 import { splitRows } from "../data/split.js";
 import { type OpenStream, streamBatches } from "../data/stream.js";
@@ -16,6 +18,8 @@ import { DEFAULT_BATCH_SIZE, type ResolvedRunOptions } from "./options.js";
 
 /** Examples of the training set that the final evaluation takes at most. */
 const FINAL_TRAIN_EXAMPLES = 10_000;
+/** Marks the order of the statistics' batches off from that of the gradient's. */
+const STATISTICS_STREAM = 0x57a7;
 /** Batches made ahead where making them takes time. */
 const DEFAULT_PREFETCH = 2;
 
@@ -31,6 +35,12 @@ export interface RunData {
   /** Training examples in order, for the final evaluation; undefined for streams. */
   readonly train: (() => Batches) | undefined;
   readonly heldOut: { readonly examples: number; batches(): Batches } | undefined;
+  /**
+   * The training examples in an order that has nothing to do with `source`'s, in batches of another size; absent for
+   * streams.
+   * @throws UsageError when the model is fixed to another size, or there are fewer examples.
+   */
+  statistics?(batchSize: number): BatchSource & { readonly batchesPerEpoch: number };
 }
 
 /**
@@ -85,23 +95,35 @@ export async function openData(
   const source = bound.shuffled(split.train, order);
   const augments = augment !== undefined && (augment.crop > 0 || augment.flip);
   const ahead = options.prefetch ?? (!memory.data && (isChunked(dataset) || augments) ? DEFAULT_PREFETCH : 0);
-  const orders = (paths: readonly string[]): PrefetchOrders => {
+  const orders = (paths: readonly string[], shuffle: ShuffleOptions): PrefetchOrders => {
     const stream = isChunked(dataset);
     return {
       paths,
       open: { ...open, stream },
       wanted,
       bind: { ...asItIs, augment },
-      shuffle: order,
+      shuffle,
       heldOut: heldOutPart,
       splitSeed,
     };
   };
+  const aheadOf = (batches: BatchSource, its: typeof order) =>
+    ahead > 0 && !memory.data ? prefetched(batches, orders(options.data as string[], its), ahead) : batches;
   const heldOutRows = split.heldOut.subarray(0, evaluated(split.heldOut.length, batchSize, fixed));
   const finalCount = Math.min(split.train.length, FINAL_TRAIN_EXAMPLES);
   const finalRows = bound.some(split.train, evaluated(finalCount, batchSize, fixed));
   return {
-    source: ahead > 0 && !memory.data ? prefetched(source, orders(options.data as string[]), ahead) : source,
+    source: aheadOf(source, order),
+    statistics(size) {
+      if (fixed !== undefined && size !== fixed) {
+        throw new UsageError(
+          `The statistics' batch has ${size} examples, but the model is fixed to ${fixed}. Use separate, or export the model with a dynamic batch axis.`,
+        );
+      }
+      const own = { ...order, batchSize: size, seed: statisticsSeed(seed), shuffle: true };
+      const batches = bound.shuffled(split.train, own);
+      return { ...aheadOf(batches, own), batchesPerEpoch: batches.batchesPerEpoch as number };
+    },
     trainExamples: split.train.length,
     train: () => bound.ordered(finalRows, batchSize),
     heldOut:
@@ -110,6 +132,11 @@ export async function openData(
         ? { examples: heldOutRows.length, batches: () => bound.ordered(heldOutRows, batchSize) }
         : undefined),
   };
+}
+
+/** The seed of the order in which the statistics' own batches come. */
+function statisticsSeed(seed: number): number {
+  return Number(BigInt.asUintN(32, hashWords(STATISTICS_STREAM, seed)));
 }
 
 /** The batch size that the model is exported for, if it is. */

@@ -16,10 +16,11 @@ import { DivergenceError, type LoopResult, runLoop, START } from "./loop.js";
 import { heldOutFields, MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
 import { type Moments, momentOfState } from "./moments.js";
 import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
-import { type MemoryData, openData } from "./run-data.js";
+import { type MemoryData, openData, type RunData } from "./run-data.js";
 import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
 import { Saver } from "./saver.js";
 import type { TrainingState } from "./state.js";
+import { StatisticsBatches } from "./statistics-batches.js";
 import { EventWriter } from "./tensorboard.js";
 
 /** Makes an optimizer that no options describe. */
@@ -92,7 +93,8 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
   const totalSteps = stepsOf(options, source);
   const { parameters } = program.manifest;
   const moments = setup.moments ?? directory?.readMoments();
-  const length: RunLength = { totalSteps, stepsPerEpoch: source.batchesPerEpoch, momentSteps: moments?.steps };
+  const stepsPerEpoch = source.batchesPerEpoch && source.batchesPerEpoch / options.accumulation;
+  const length: RunLength = { totalSteps, stepsPerEpoch, momentSteps: moments?.steps };
   const optimizer = setup.optimizer
     ? setup.optimizer(parameters, length)
     : createOptimizer(options.optimizer as OptimizerOptions, parameters, length);
@@ -103,6 +105,8 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     ...{ program, optimizer, inputs, batchSize, seed, device, threads, totalSteps },
     directory: program.directory,
     stepsPerRun: options.stepsPerRun,
+    accumulation: options.accumulation,
+    statistics: statisticsBatches(options, data, optimizer),
   });
   const evaluator = await Evaluator.create(program, inputs, {
     threads,
@@ -134,7 +138,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     hooks.onPlan?.({
       totalSteps,
       startStep: start.step,
-      batchSize,
+      batchSize: batchSize * options.accumulation,
       ...(device.kind !== "cpu" && { device: why }),
       stepsPerRun: engine.stepsPerRun,
       trainExamples: data.trainExamples,
@@ -175,7 +179,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
             totalSteps,
             start,
             pauseAt: setup.pauseAt,
-            evaluateEvery: heldOut ? (options.evaluateEvery ?? source.batchesPerEpoch ?? 0) : 0,
+            evaluateEvery: heldOut ? (options.evaluateEvery ?? (stepsPerEpoch ? Math.max(1, Math.round(stepsPerEpoch)) : 0)) : 0,
             checkpointEvery: options.checkpointEvery,
             evaluate: () => evaluate(heldOut?.batches() ?? []),
             evaluated: (position, evaluation) => saver.evaluated(position, evaluation),
@@ -243,6 +247,8 @@ function decidingOptions(
     ...{ totalSteps, batchSize, seed, shuffle, splitSeed, inputs, scale, normalize, augment, imageSize },
     ...{ sequenceLength, lastBatch, stream },
     ...(!data && { data: options.data, heldOut }),
+    ...(options.accumulation > 1 && { accumulation: options.accumulation }),
+    ...(options.statisticsBatch !== undefined && { statisticsBatch: options.statisticsBatch }),
     // Devices round differently.
     ...(device.kind !== "cpu" && { device: device.kind }),
   };
@@ -255,7 +261,29 @@ function stepsOf(options: ResolvedRunOptions, source: BatchSource): number {
       "The length of a data stream is not known beforehand. Give the number of steps instead of epochs.",
     );
   }
-  return Math.max(1, Math.round((options.epochs ?? DEFAULT_EPOCHS) * source.batchesPerEpoch));
+  const batches = (options.epochs ?? DEFAULT_EPOCHS) * source.batchesPerEpoch;
+  return Math.max(1, Math.round(batches / options.accumulation));
+}
+
+/** Batches for the statistics, where they are not the gradient's. */
+function statisticsBatches(
+  { statisticsBatch }: ResolvedRunOptions,
+  { source, statistics }: RunData,
+  optimizer: Optimizer,
+): StatisticsBatches | undefined {
+  if (statisticsBatch === undefined) return undefined;
+  if (!optimizer.emitStatistics) {
+    throw new UsageError(`${optimizer.name} has no statistics to take on a batch of their own (statisticsBatch).`);
+  }
+  if (!statistics) {
+    throw new UsageError(
+      "Statistics on a batch of their own (statisticsBatch) need a dataset; the batches of a data stream come once and in one size.",
+    );
+  }
+  return new StatisticsBatches(
+    statistics(statisticsBatch === "separate" ? source.batchSize : statisticsBatch),
+    optimizer,
+  );
 }
 
 function median(values: readonly number[]): number {

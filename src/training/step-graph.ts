@@ -29,6 +29,8 @@ export interface StepGraph {
   readonly state: ReadonlyMap<string, string>;
   /** Graph input by accumulator (`batches` above 1). */
   readonly accumulators: ReadonlyMap<string, string>;
+  /** Graph output with the weight of the last batch's loss, where several are taken together by their weights. */
+  readonly lossWeight?: string;
   /** Graph output by metric: float scalars. */
   readonly metrics: ReadonlyMap<string, string>;
   /** Graph output by block metric: float vectors. */
@@ -97,6 +99,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     statisticsTerms: (name) => parameterOf(name).statistics,
     state: (name) => state.get(name) ?? required(stateInputs.get(name), `the optimizer declares no state '${name}'`),
     hyperparameter: (name) => required(hyperparameters.get(name), `the optimizer feeds no hyperparameter '${name}'`),
+    ...(options.device === "webgpu" && { target: "webgpu" }),
   };
   const absorb = (result: StepResult) => {
     for (const [name, value] of result.parameters) parameters.set(name, value);
@@ -117,6 +120,8 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     return output;
   };
   if (!statisticsOnly) b.output(manifest.lossOutput, SCALAR);
+  const lossWeight = batches > 1 ? manifest.loss.weight : undefined;
+  if (lossWeight !== undefined) b.output(lossWeight, SCALAR);
   const carried = new Map<string, string>();
   for (const [name, value] of parameters) {
     const { dims } = parameterOf(name);
@@ -150,6 +155,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     carried,
     state: stateOutputs,
     accumulators: kept(accumulators.inputs),
+    ...(lossWeight !== undefined && { lossWeight }),
     metrics: metricOutputs,
     blockMetrics: blockMetricOutputs,
   };

@@ -8,14 +8,15 @@ import type { ExternalSource } from "../onnx/external.js";
 import { DataType } from "../onnx/proto.js";
 import type { TensorData } from "../onnx/tensor.js";
 import type { StepSchedule } from "../optimizers/optimizer.js";
-import { allocateBuffer, type Buffer } from "../runtime/buffers.js";
+import { allocateBuffer, type Buffer, type DoubleBuffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
 import { checkBatch, deviceOf, type Engine, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
 import { StateBuffers } from "./state.js";
-import { buildStepGraph, type StepGraph } from "./step-graph.js";
+import { buildStepGraph, type StepGraph, type StepGraphOptions } from "./step-graph.js";
 
-interface LoadedStep {
+/** The graph of a step in a session, with buffers for its diagnostics. */
+export interface LoadedStep {
   readonly graph: StepGraph;
   readonly session: Session;
   readonly metrics: ReadonlyMap<string, Buffer>;
@@ -28,13 +29,13 @@ export class Stepper implements Engine {
   private readonly loaded = new Map<string, Promise<LoadedStep>>();
   private readonly batch = new Map<string, Buffer>();
   private readonly batchData: ReadonlyMap<string, TensorData>;
-  private readonly seedBuffer: Buffer;
+  protected readonly seedBuffer: Buffer;
   private readonly scalars = new Map<string, Buffer>();
-  private readonly loss: Buffer;
+  protected readonly loss: Buffer;
 
-  private constructor(
-    private readonly ort: Runtime,
-    private readonly options: EngineOptions,
+  protected constructor(
+    protected readonly ort: Runtime,
+    protected readonly options: EngineOptions,
     readonly state: StateBuffers,
   ) {
     for (const { name, type, dims } of options.inputs) {
@@ -67,37 +68,49 @@ export class Stepper implements Engine {
 
   async run(step: number): Promise<[StepOutcome]> {
     const { optimizer, program, seed } = this.options;
-    const { graph, session, metrics, blockMetrics } = await this.load(optimizer.schedule(step));
+    const loaded = await this.load(optimizer.schedule(step));
+    const { graph, session } = loaded;
     (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(seed, step);
-    for (const [name, value] of Object.entries(optimizer.hyperparameters(step))) {
+    this.setScalars(step);
+    const written = this.writtenBy(graph);
+    const fetches = { [program.manifest.lossOutput]: this.loss.tensor, ...this.fetchesOf(loaded) };
+    await session.run(this.feedsOf(graph), fetches);
+    const loss = (this.loss.data as Float32Array)[0] as number;
+    // A step whose loss is no number is not taken: the state stays as it was before.
+    if (Number.isFinite(loss)) for (const { buffer } of written) buffer.swap();
+    return [{ loss, ...diagnosticsOf([loaded]) }];
+  }
+
+  protected setScalars(step: number): void {
+    for (const [name, value] of Object.entries(this.options.optimizer.hyperparameters(step))) {
       (this.scalars.get(name)?.data as Float32Array)[0] = value;
     }
+  }
 
+  /** What a step's graph is fed: the batch, the state as it is, the seed, the hyperparameters. */
+  protected feedsOf(graph: StepGraph): Record<string, Tensor> {
     const feeds: Record<string, Tensor> = {};
     for (const name of graph.inputs) feeds[name] = this.inputTensor(name);
     for (const [name, input] of graph.stateInputs) feeds[input] = this.stateBuffer(name).current.tensor;
     for (const [name, input] of graph.hyperparameters) feeds[input] = (this.scalars.get(name) as Buffer).tensor;
-    const written = [
+    return feeds;
+  }
+
+  /** The part of the state that a step's graph writes, by output. */
+  protected writtenBy(graph: StepGraph): { output: string; buffer: DoubleBuffer }[] {
+    return [
       ...[...graph.carried].map(([name, output]) => ({ output, buffer: this.modelBuffer(name) })),
       ...[...graph.state].map(([name, output]) => ({ output, buffer: this.stateBuffer(name) })),
     ];
-    const fetches: Record<string, Tensor> = { [program.manifest.lossOutput]: this.loss.tensor };
-    for (const { output, buffer } of written) fetches[output] = buffer.next.tensor;
+  }
+
+  /** Where the outputs of a step's graph go, but for the loss. */
+  protected fetchesOf({ graph, metrics, blockMetrics }: LoadedStep): Record<string, Tensor> {
+    const fetches: Record<string, Tensor> = {};
+    for (const { output, buffer } of this.writtenBy(graph)) fetches[output] = buffer.next.tensor;
     for (const [name, output] of graph.metrics) fetches[output] = (metrics.get(name) as Buffer).tensor;
     for (const [name, output] of graph.blockMetrics) fetches[output] = (blockMetrics.get(name) as Buffer).tensor;
-
-    await session.run(feeds, fetches);
-    const loss = (this.loss.data as Float32Array)[0] as number;
-    // A step whose loss is no number is not taken: the state stays as it was before.
-    if (Number.isFinite(loss)) for (const { buffer } of written) buffer.swap();
-    const outcome = {
-      loss,
-      metrics: Object.fromEntries([...metrics].map(([name, { data }]) => [name, (data as Float32Array)[0] as number])),
-      blockMetrics: Object.fromEntries(
-        [...blockMetrics].map(([name, { data }]) => [name, [...(data as Float32Array)]]),
-      ),
-    };
-    return [outcome];
+    return fetches;
   }
 
   async prepare(step: number): Promise<void> {
@@ -113,7 +126,7 @@ export class Stepper implements Engine {
     this.loaded.clear();
   }
 
-  private inputTensor(name: string): Tensor {
+  protected inputTensor(name: string): Tensor {
     const tensor =
       this.batch.get(name)?.tensor ??
       this.carriedTensor(name) ??
@@ -134,25 +147,27 @@ export class Stepper implements Engine {
     return buffer;
   }
 
-  private load(parts: StepSchedule): Promise<LoadedStep> {
-    const key = `${parts.statistics}/${parts.roots}`;
+  protected load(parts: StepSchedule, options: StepVariant = {}): Promise<LoadedStep> {
+    const key = JSON.stringify([parts.statistics, parts.roots, options]);
     let loading = this.loaded.get(key);
     if (!loading) {
-      loading = this.build(parts);
+      loading = this.build(parts, options);
       this.loaded.set(key, loading);
     }
     return loading;
   }
 
-  private async build(parts: StepSchedule): Promise<LoadedStep> {
-    const { program, optimizer, inputs, batchSize, threads } = this.options;
+  private async build(parts: StepSchedule, { batchSize, ...variant }: StepVariant): Promise<LoadedStep> {
+    const { program, optimizer, threads } = this.options;
     const device = deviceOf(this.options);
     const graph = buildStepGraph(program, optimizer, {
       parts,
-      shapes: new Map(inputs.map(({ name, dims }) => [name, [batchSize, ...dims]])),
+      shapes: this.shapesOf(batchSize),
       device: device.kind,
+      ...variant,
     });
-    const doing = ["the training step", parts.statistics && "statistics", parts.roots && "roots"].filter(Boolean);
+    const step = variant.statisticsOnly ? "the statistics' own batch" : "the training step";
+    const doing = [step, parts.statistics && "statistics", parts.roots && "roots"].filter(Boolean);
     const session = await createSession(graph.model, {
       device,
       purpose: doing.join(" with "),
@@ -169,4 +184,25 @@ export class Stepper implements Engine {
       blockMetrics: buffers(graph.blockMetrics.keys(), (name) => [optimizer.blocks?.get(name)?.length ?? 0]),
     };
   }
+
+  /** Static shapes of the data inputs. */
+  protected shapesOf(batchSize = this.options.batchSize): Map<string, readonly number[]> {
+    return new Map(this.options.inputs.map(({ name, dims }) => [name, [batchSize, ...dims]]));
+  }
+}
+
+/** What else a step's graph may differ in. */
+type StepVariant = Pick<StepGraphOptions, "batches" | "statisticsOnly"> & { readonly batchSize?: number };
+
+/** The diagnostics of the graphs that ran. */
+export function diagnosticsOf(loaded: readonly LoadedStep[]): Pick<StepOutcome, "metrics" | "blockMetrics"> {
+  const numbers = ({ data }: Buffer) => data as Float32Array;
+  return {
+    metrics: Object.fromEntries(
+      loaded.flatMap(({ metrics }) => [...metrics].map(([name, buffer]) => [name, numbers(buffer)[0] as number])),
+    ),
+    blockMetrics: Object.fromEntries(
+      loaded.flatMap(({ blockMetrics }) => [...blockMetrics].map(([name, buffer]) => [name, [...numbers(buffer)]])),
+    ),
+  };
 }
