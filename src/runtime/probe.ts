@@ -64,7 +64,7 @@ export async function probeDevices(probe: Prober = probeDevice): Promise<readonl
 
 export interface ChosenDevice {
   readonly device: Device;
-  /** Why this one: a sentence for the user. */
+  /** Its name and why it is this one: a clause for the user. */
   readonly why: string;
 }
 
@@ -75,9 +75,9 @@ export interface ChosenDevice {
  */
 export async function chooseDevice(request: DeviceRequest, probe: Prober = probeDevice): Promise<ChosenDevice> {
   if (request !== "auto") {
-    if (request.kind === "cpu") return { device: CPU, why: "cpu, as asked for." };
+    if (request.kind === "cpu") return { device: CPU, why: "cpu, as asked for" };
     const found = await probe(request);
-    if (found.available) return { device: request, why: `${found.name}, as asked for.` };
+    if (found.available) return { device: request, why: `${found.name}, as asked for` };
     throw new FishyError(
       `The device ${found.name} cannot be used: ${found.missing.join("; ")}. ${found.remedies.join(" ")}`,
     );
@@ -89,10 +89,10 @@ export async function chooseDevice(request: DeviceRequest, probe: Prober = probe
     else if (device.kind === "webgpu" && !(await isFasterThanCpu(found, probe))) {
       passed.push(`${found.name}: slower than the CPU`);
     } else {
-      return { device, why: `${found.name}, the first that works${passed.map((text) => ` (${text})`).join("")}.` };
+      return { device, why: `${found.name}, the first that works${passed.map((text) => ` (${text})`).join("")}` };
     }
   }
-  return { device: CPU, why: "cpu." };
+  return { device: CPU, why: "cpu" };
 }
 
 async function isFasterThanCpu({ gigaflops = 0 }: DeviceProbe, probe: Prober): Promise<boolean> {

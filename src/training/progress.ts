@@ -65,13 +65,14 @@ export class Progress {
 
   private onPlan(plan: RunPlan): void {
     this.plan = plan;
-    const { parameters, trainExamples, heldOutExamples, batchSize, totalSteps, startStep } = plan;
+    const { parameters, trainExamples, heldOutExamples, batchSize, totalSteps, startStep, device } = plan;
     const parts = [
       `${parameters.toLocaleString("en")} parameters`,
       trainExamples !== undefined && `${trainExamples.toLocaleString("en")} examples`,
       heldOutExamples > 0 && `${heldOutExamples.toLocaleString("en")} held out`,
       `batch ${batchSize}`,
       startStep > 0 ? `steps ${startStep + 1} to ${totalSteps}` : `${totalSteps.toLocaleString("en")} steps`,
+      device !== undefined && `on ${device}`,
     ];
     this.line(`${this.prefix()}${parts.filter(Boolean).join(" · ")}`);
   }

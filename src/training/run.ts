@@ -54,7 +54,7 @@ export interface RunPlan {
   readonly totalSteps: number;
   readonly startStep: number;
   readonly batchSize: number;
-  /** Where steps run, and why there; absent for the CPU. */
+  /** Where steps run, and why there; absent for the CPU unless it was chosen. */
   readonly device?: string;
   readonly stepsPerRun?: number;
   readonly trainExamples: number | undefined;
@@ -139,7 +139,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       totalSteps,
       startStep: start.step,
       batchSize: batchSize * options.accumulation,
-      ...(device.kind !== "cpu" && { device: why }),
+      ...(options.device !== "cpu" && { device: why }),
       stepsPerRun: engine.stepsPerRun,
       trainExamples: data.trainExamples,
       heldOutExamples: data.heldOut?.examples ?? 0,

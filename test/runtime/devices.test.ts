@@ -65,7 +65,7 @@ describe("the choice of a device", () => {
   test("auto says what it passed over", async () => {
     const { device, why } = await chooseDevice("auto", machine({ webgpu: 500, cpu: 50 }).probe);
     expect(device.kind).toBe("webgpu");
-    expect(why).toBe("webgpu, the first that works (cuda: no cuda here).");
+    expect(why).toBe("webgpu, the first that works (cuda: no cuda here)");
   });
 
   test("auto leaves a WebGPU that is slower than the CPU", async () => {
