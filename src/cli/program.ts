@@ -4,10 +4,12 @@ import { Command, CommanderError } from "commander";
 import { FishyError, messageOf } from "../errors.js";
 import { evalCommand } from "./eval.js";
 import { exportCommand } from "./export.js";
+import { familiesCommand } from "./families.js";
 import { inspectCommand } from "./inspect.js";
 import { reportCommand } from "./report.js";
 import { rewriteCommand } from "./rewrite.js";
 import { trainCommand } from "./train.js";
+import { tuneCommand } from "./tune.js";
 
 // Set before the runtime loads: official builds of ONNX Runtime upload usage data otherwise.
 process.env.ORT_DISABLE_TELEMETRY ??= "1";
@@ -21,9 +23,11 @@ export function createProgram(): Command {
     .addCommand(inspectCommand())
     .addCommand(rewriteCommand())
     .addCommand(trainCommand())
+    .addCommand(tuneCommand())
     .addCommand(evalCommand())
     .addCommand(exportCommand())
-    .addCommand(reportCommand());
+    .addCommand(reportCommand())
+    .addCommand(familiesCommand());
 }
 
 /** Runs the command line and returns the exit code. */
