@@ -1,6 +1,6 @@
 /** Parameter groups: optimizers with different options side by side, as one optimizer. */
 import { UsageError } from "../errors.js";
-import type { Optimizer, ParameterSpec, StepResult, StepValues } from "./optimizer.js";
+import type { Optimizer, ParameterSpec, RootValues, StepResult, StepValues } from "./optimizer.js";
 import { withChanges } from "./values.js";
 
 /** Whether a name matches a pattern in which `*` stands for any characters. */
@@ -51,9 +51,10 @@ export function combine(name: string, members: readonly Optimizer[]): Optimizer 
   const prefix = (i: number, key: string) => (i === 0 ? key : `group${i}/${key}`);
   const stateName = (i: number, key: string) =>
     [...(parameterNames[i] as Set<string>)].some((parameter) => key.startsWith(`${parameter}/`)) ? key : prefix(i, key);
-  const own = (i: number, values: Pick<StepValues, "state" | "hyperparameter">) => ({
-    state: (key: string) => values.state(stateName(i, key)),
-    hyperparameter: (key: string) => values.hyperparameter(prefix(i, key)),
+  const own = (i: number, values: RootValues): RootValues => ({
+    state: (key) => values.state(stateName(i, key)),
+    hyperparameter: (key) => values.hyperparameter(prefix(i, key)),
+    target: values.target,
   });
   const view = (i: number, values: StepValues) => withChanges(values, own(i, values));
   const gather = (emit: (member: Optimizer, i: number) => StepResult | undefined): StepResult => {

@@ -38,7 +38,12 @@ export interface StepValues {
   statisticsTerms?(name: string): readonly StatisticsTerm[] | undefined;
   state(name: string): string;
   hyperparameter(name: HyperparameterName): string;
+  /** Set for a device that has neither Loop nor float64: what is emitted then must do without. */
+  readonly target?: "webgpu" | undefined;
 }
+
+/** What the roots are made of. */
+export type RootValues = Pick<StepValues, "state" | "hyperparameter" | "target">;
 
 /** Value names of what changed; what is absent is unchanged. */
 export interface StepResult {
@@ -70,7 +75,7 @@ export interface Optimizer {
   /** Emits the update of the statistics from `statisticsGradient`; absent for first-order optimizers. */
   emitStatistics?(b: GraphBuilder, values: StepValues): StepResult;
   /** Emits the refresh of the preconditioners from the statistics, with diagnostics as metrics. */
-  emitRoots?(b: GraphBuilder, values: Pick<StepValues, "state" | "hyperparameter">): StepResult;
+  emitRoots?(b: GraphBuilder, values: RootValues): StepResult;
 }
 
 export interface StepSchedule {

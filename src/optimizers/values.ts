@@ -11,6 +11,7 @@ export function withChanges(values: StepValues, changes: Partial<StepValues>): S
     statisticsTerms: (name) => values.statisticsTerms?.(name),
     state: (name) => values.state(name),
     hyperparameter: (name) => values.hyperparameter(name),
+    target: values.target,
   };
   return { ...all, ...changes };
 }

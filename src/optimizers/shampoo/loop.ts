@@ -40,3 +40,14 @@ export function emitLoop<K extends string>(
   });
   return Object.fromEntries(keys.map((key, i) => [key, outputs[i]])) as Record<K, string>;
 }
+
+/**
+ * The same without a Loop, for devices that have none: the body `trips` times, whatever it says of going on. A round
+ * more than needed must therefore do no harm.
+ */
+export const emitUnrolled: typeof emitLoop = (b, trips, initial, body) => {
+  const keys = Object.keys(initial) as (keyof typeof initial)[];
+  let values = Object.fromEntries(keys.map((key) => [key, initial[key].value])) as Record<keyof typeof initial, string>;
+  for (let trip = 0; trip < trips; trip++) values = body(b, values).values;
+  return values;
+};

@@ -1,15 +1,36 @@
 /** Inverse p-th roots of a stack of symmetric positive semidefinite matrices, by coupled iteration, as ONNX nodes. */
 import type { GraphBuilder } from "../../onnx/builder.js";
 import { DataType } from "../../onnx/proto.js";
+import { Arithmetic, any } from "./arithmetic.js";
 import { coefficientTable } from "./coefficients.js";
 import { exactFraction } from "./fraction.js";
-import { emitLoop } from "./loop.js";
+import { emitLoop, emitUnrolled } from "./loop.js";
 import type { ShampooOptions } from "./options.js";
+import { type Attempt, emitBranchedTries, emitTries } from "./tries.js";
 
 export interface RootOptions {
   readonly epsilon: number;
   readonly epsilonKind: ShampooOptions["epsilonKind"];
   readonly root: ShampooOptions["root"];
+  /** Whether rounds are repeated without a Loop: as many as the worst spectrum needs. Only in float32. */
+  readonly unrolled?: boolean;
+}
+
+/** The smallest ridge, relative to λ_max, with which float32 gives a root of use: a thousandth of the ridge is lost to rounding. */
+const FLOAT32_RIDGE = 1e-6;
+/** Rounds of the power iteration for λ_max when none can be saved; each is four products with the matrix. */
+const UNROLLED_POWER_ROUNDS = 12;
+
+/** How roots are computed on a device: one without Loop and float64 takes float32, unrolled, and a ridge that suits it. */
+export function rootOptionsFor(options: RootOptions, target: "webgpu" | undefined): RootOptions {
+  const { epsilon, epsilonKind, root } = options;
+  if (target === undefined) return { epsilon, epsilonKind, root };
+  return {
+    epsilon: epsilonKind === "relative" ? Math.max(epsilon, FLOAT32_RIDGE) : epsilon,
+    epsilonKind,
+    root: { ...root, precision: "float32" },
+    unrolled: true,
+  };
 }
 
 /** Values by name; all but `root` are [count] float32 (`usable` bool). */
@@ -28,41 +49,6 @@ export interface InverseRoots {
   readonly iterations: string;
   /** Tries with a larger ridge. */
   readonly retries: string;
-}
-
-/** Arithmetic in the roots' precision. */
-class Arithmetic {
-  readonly type: DataType;
-  readonly double: boolean;
-
-  constructor(
-    precision: "float64" | "float32",
-    readonly count: number,
-    readonly size: number,
-  ) {
-    this.double = precision === "float64";
-    this.type = this.double ? DataType.DOUBLE : DataType.FLOAT;
-  }
-
-  constant(b: GraphBuilder, value: number | readonly number[], dims?: readonly number[]): string {
-    return b.constant(this.type, value, dims);
-  }
-  /** Guards a division. */
-  tiny(b: GraphBuilder): string {
-    return this.constant(b, this.double ? 1e-300 : 1e-37);
-  }
-  filled(b: GraphBuilder, value: number): string {
-    return this.constant(b, new Array<number>(this.count).fill(value), [this.count, 1, 1]);
-  }
-  get matrices() {
-    return { elemType: this.type, shape: [this.count, this.size, this.size] };
-  }
-  get vectors() {
-    return { elemType: this.type, shape: [this.count, this.size, 1] };
-  }
-  get scalars() {
-    return { elemType: this.type, shape: [this.count, 1, 1] };
-  }
 }
 
 /**
@@ -98,8 +84,9 @@ export function emitInverseRoots(
   const fourth = b.matMul(squared, squared);
   const bound = b.sqrt(b.sqrt(b.reduce("ReduceL2", fourth, [1, 2], true)));
   const start = a.constant(b, randomVector(size), [1, size, 1]);
-  const top = relative ? emitTopEigenvalue(b, a, c, fourth, start) : bound;
+  const top = relative ? emitTopEigenvalue(b, a, c, fourth, start, options.unrolled) : bound;
   let ridge = relative ? b.mul(top, a.constant(b, options.epsilon)) : b.div(a.constant(b, options.epsilon), unit);
+  if (options.unrolled && !relative) ridge = b.max(ridge, b.mul(bound, a.constant(b, FLOAT32_RIDGE)));
   if (zero) ridge = b.where(zero, a.constant(b, 1), ridge);
 
   const eye = b.op("EyeLike", [b.op("ConstantOfShape", [b.i64([size, size])])], { dtype: a.type });
@@ -114,7 +101,8 @@ export function emitInverseRoots(
         ...options,
       },
     );
-  const tried = emitTries(b, a, c, ridge, options.root, attempt);
+  const emit = options.unrolled ? emitBranchedTries : emitTries;
+  const tried = emit(b, a, c, ridge, options.root, attempt);
 
   // Undo the scaling: (unit·D)^(−1/p) = unit^(−1/p)·D^(−1/p).
   const power = integerPower(b, tried.root, fraction.denominator);
@@ -141,10 +129,18 @@ export function emitInverseRoots(
 }
 
 /** λ_max by power iteration with C⁴; the Rayleigh quotient at the end is of C. */
-function emitTopEigenvalue(b: GraphBuilder, a: Arithmetic, c: string, fourth: string, start: string): string {
-  const { vector } = emitLoop(
+function emitTopEigenvalue(
+  b: GraphBuilder,
+  a: Arithmetic,
+  c: string,
+  fourth: string,
+  start: string,
+  unrolled = false,
+): string {
+  const repeat = unrolled ? emitUnrolled : emitLoop;
+  const { vector } = repeat(
     b,
-    25,
+    unrolled ? UNROLLED_POWER_ROUNDS : 25,
     {
       vector: { value: b.mul(a.filled(b, 1), start), type: a.vectors },
       stretch: { value: a.filled(b, 0), type: a.scalars },
@@ -175,67 +171,6 @@ function emitLargestStretch(b: GraphBuilder, a: Arithmetic, h: string, start: st
     vector = b.div(product, length);
   }
   return length;
-}
-
-interface Attempt {
-  readonly root: string;
-  readonly residual: string;
-  readonly iterations: string;
-}
-
-interface Tries extends Attempt {
-  readonly ok: string;
-  readonly retries: string;
-  readonly ridge: string;
-}
-
-/** Tries again, with ten times the ridge, as long as a matrix of the stack has no root. */
-function emitTries(
-  b: GraphBuilder,
-  a: Arithmetic,
-  matrices: string,
-  ridge: string,
-  options: ShampooOptions["root"],
-  attempt: (b: GraphBuilder, ridge: string) => Attempt,
-): Tries {
-  const accept = (inner: GraphBuilder, residual: string) =>
-    inner.op("LessOrEqual", [residual, a.constant(inner, options.threshold)]);
-  if (options.retries === 0) {
-    const only = attempt(b, ridge);
-    return { ...only, ok: accept(b, only.residual), retries: a.filled(b, 0), ridge };
-  }
-  const result = emitLoop(
-    b,
-    options.retries + 1,
-    {
-      root: { value: matrices, type: a.matrices },
-      residual: { value: a.filled(b, 0), type: a.scalars },
-      iterations: { value: a.filled(b, 0), type: a.scalars },
-      ridge: { value: b.mul(ridge, a.filled(b, 1)), type: a.scalars },
-      tries: { value: a.filled(b, -1), type: a.scalars },
-      ok: {
-        value: b.constant(DataType.BOOL, new Array<number>(a.count).fill(0), [a.count, 1, 1]),
-        type: { elemType: DataType.BOOL, shape: [a.count, 1, 1] },
-      },
-    },
-    (inner, before) => {
-      const next = attempt(inner, before.ridge);
-      const keep = (old: string, fresh: string) => inner.where(before.ok, old, fresh);
-      const ok = inner.op("Or", [before.ok, accept(inner, next.residual)]);
-      return {
-        again: any(inner, inner.op("Not", [ok])),
-        values: {
-          root: keep(before.root, next.root),
-          residual: keep(before.residual, next.residual),
-          iterations: keep(before.iterations, next.iterations),
-          ridge: inner.where(ok, before.ridge, inner.mul(before.ridge, a.constant(inner, 10))),
-          tries: keep(before.tries, inner.add(before.tries, a.constant(inner, 1))),
-          ok,
-        },
-      };
-    },
-  );
-  return { ...result, retries: result.tries };
 }
 
 /** A stack on its way to its roots. */
@@ -314,9 +249,12 @@ function emitIteration(
     },
   };
   const unfinished = (inner: GraphBuilder, at: string) => any(inner, inner.less(at, inner.i32(last)));
-  const ended = emitLoop(
+  const repeat = options.unrolled ? emitUnrolled : emitLoop;
+  const ended = repeat(
     b,
-    options.root.maxIterations,
+    options.unrolled
+      ? Math.min(worstRounds(table.bounds, a.size), options.root.maxIterations)
+      : options.root.maxIterations,
     begun,
     (inner, now) => {
       const t = polynomial(inner, now.m, now.row);
@@ -334,6 +272,13 @@ function emitIteration(
   const finite = b.mul(b.reduceSum(error, [1, 2], true), a.constant(b, 0));
   const residual = b.add(b.reduce("ReduceMax", b.abs(error), [1, 2], true), finite);
   return { root: h, residual, iterations: b.cast(b.add(b.sub(ended.row, row), b.i32(1)), a.type) };
+}
+
+/** Rounds after the first, and before the last, when the ridge is the smallest of float32 and the bound d^(1/8) too large. */
+function worstRounds(bounds: readonly number[], size: number): number {
+  const smallest = FLOAT32_RIDGE / (1.01 * size ** (1 / 8) + FLOAT32_RIDGE);
+  const first = Math.max(bounds.filter((bound) => bound <= smallest).length - 1, 0);
+  return Math.max(bounds.length - 1 - (first + 1), 0);
 }
 
 /** The coefficients of T((C + ridge·I)·scale) as a polynomial of C, whose square is there already. */
@@ -362,12 +307,6 @@ function timesPower(b: GraphBuilder, x: string, y: string, p: number): string {
 /** hᵠ for the denominator q of a rational exponent. */
 function integerPower(b: GraphBuilder, h: string, q: number): string {
   return q === 1 ? h : timesPower(b, h, h, q - 1);
-}
-
-/** Whether any of a bool tensor holds: a bool scalar. */
-function any(b: GraphBuilder, bools: string): string {
-  const most = b.reduce("ReduceMax", b.cast(bools, DataType.INT32), undefined, false);
-  return b.greater(most, b.i32(0));
 }
 
 /** Numbers in (−1, 1) that stay the same from run to run (mulberry32). */

@@ -17,6 +17,7 @@ import { emitGradientMetrics, PARAMETER_COSINE } from "./diagnostics.js";
 import { expectedRegion } from "./expected.js";
 import { emitGraft, emitWithNormOf, hasSecondMoment } from "./grafting.js";
 import { emitMomentum, momentumCorrection } from "./momentum.js";
+import { rootOptionsFor } from "./newton.js";
 import type { ShampooOptions } from "./options.js";
 import { type ParameterPlan, planParameter, stateOf } from "./plan.js";
 import { emitPrecondition } from "./precondition.js";
@@ -65,7 +66,7 @@ export function createShampoo(
         emitRoots(
           b,
           groups,
-          options,
+          rootOptionsFor(options, values.target),
           values,
           correctsStatistics ? values.hyperparameter("statistics_factor") : undefined,
         ),

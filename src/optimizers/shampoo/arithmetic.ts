@@ -1,0 +1,44 @@
+/** Shapes, constants and conditions of a stack of matrices in the roots' precision. */
+import type { GraphBuilder } from "../../onnx/builder.js";
+import { DataType } from "../../onnx/proto.js";
+
+/** Arithmetic on [count, d, d] in one precision. */
+export class Arithmetic {
+  readonly type: DataType;
+  readonly double: boolean;
+
+  constructor(
+    precision: "float64" | "float32",
+    readonly count: number,
+    readonly size: number,
+  ) {
+    this.double = precision === "float64";
+    this.type = this.double ? DataType.DOUBLE : DataType.FLOAT;
+  }
+
+  constant(b: GraphBuilder, value: number | readonly number[], dims?: readonly number[]): string {
+    return b.constant(this.type, value, dims);
+  }
+  /** Guards a division. */
+  tiny(b: GraphBuilder): string {
+    return this.constant(b, this.double ? 1e-300 : 1e-37);
+  }
+  filled(b: GraphBuilder, value: number): string {
+    return this.constant(b, new Array<number>(this.count).fill(value), [this.count, 1, 1]);
+  }
+  get matrices() {
+    return { elemType: this.type, shape: [this.count, this.size, this.size] };
+  }
+  get vectors() {
+    return { elemType: this.type, shape: [this.count, this.size, 1] };
+  }
+  get scalars() {
+    return { elemType: this.type, shape: [this.count, 1, 1] };
+  }
+}
+
+/** Whether any of a bool tensor holds: a bool scalar. */
+export function any(b: GraphBuilder, bools: string): string {
+  const most = b.reduce("ReduceMax", b.cast(bools, DataType.INT32), undefined, false);
+  return b.greater(most, b.i32(0));
+}
