@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { FishyError, messageOf } from "../errors.js";
+import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { exportCommand } from "./export.js";
 import { familiesCommand } from "./families.js";
@@ -27,7 +28,8 @@ export function createProgram(): Command {
     .addCommand(evalCommand())
     .addCommand(exportCommand())
     .addCommand(reportCommand())
-    .addCommand(familiesCommand());
+    .addCommand(familiesCommand())
+    .addCommand(doctorCommand(version));
 }
 
 /** Runs the command line and returns the exit code. */
