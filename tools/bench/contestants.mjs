@@ -1,0 +1,73 @@
+/** Who takes part: the command of each contestant, what it computes, and what it needs. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+const here = import.meta.dirname;
+const node = (file, ...args) => [process.execPath, join(here, file), ...args];
+
+/** As src/training/isolate.ts sets them for the process that trains. */
+const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" };
+
+/**
+ * The contestants of one work.
+ * @param peers the folder that tools/bench/peers/setup.mjs made, or undefined.
+ * @returns `part` is what a contestant computes, `needs` a path that must exist, `env` what is set for it.
+ */
+export function contestants(folder, threads, peers) {
+  const t = String(threads);
+  const fishy = (part, mode, name = "fishy") => ({
+    ...{ name, part, env: ALLOCATOR },
+    command: node("work/fishy.mjs", folder, mode, t),
+  });
+  const python = (environment, script, part, mode, name) => {
+    const interpreter = peers && join(peers, environment, "bin", "python");
+    return { name, part, needs: interpreter, command: [interpreter, join(here, "peers", script), folder, mode, t] };
+  };
+  const torch = (part, mode, name) => python("torch", "pytorch.py", part, mode, name);
+  const packaged = (part, script, name, packageName) => ({
+    ...{ name, part, needs: peers && join(peers, "node_modules", packageName) },
+    command: node(`peers/${script}`, folder, part, t, peers ?? ""),
+  });
+  return [
+    fishy("gradients", "gradients"),
+    fishy("forward", "forward"),
+    fishy("sampled", "sampled"),
+    fishy("fisher", "fisher"),
+    torch("gradients", "eager", "PyTorch eager"),
+    torch("gradients", "compile", "PyTorch compile"),
+    python("ort-training", "ort_training.py", "gradients", "gradients", "onnxruntime-training"),
+    packaged("gradients", "training-wasm.mjs", "training wasm", "onnxruntime-web"),
+    packaged("gradients", "tfjs.mjs", "tfjs wasm", "@tensorflow/tfjs-backend-wasm"),
+    packaged("gradients", "jax.mjs", "jax-js", "@jax-js/jax"),
+    fishy("adam", "adam"),
+    torch("adam", "adam", "PyTorch eager"),
+    torch("adam", "compile-adam", "PyTorch compile"),
+    python("ort-training", "ort_training.py", "adam", "adam", "onnxruntime-training"),
+    python("torch", "onnxsim_step.py", "adam", "adam", "onnxsim step graph"),
+    packaged("adam", "training-wasm.mjs", "training wasm", "onnxruntime-web"),
+    packaged("adam", "tfjs.mjs", "tfjs wasm", "@tensorflow/tfjs-backend-wasm"),
+    fishy("shampoo", "shampoo"),
+    torch("shampoo", "shampoo", "pytorch-optimizer"),
+    fishy("fim-shampoo", "fim-shampoo"),
+    fishy("fishy", "fishy"),
+  ];
+}
+
+/** Who measures the limit. */
+export function limits(threads, peers) {
+  const interpreter = peers && join(peers, "torch", "bin", "python");
+  return [
+    { name: "onnxruntime-node", part: "sgemm", command: node("work/sgemm.mjs", String(threads)) },
+    {
+      ...{ name: "PyTorch", part: "sgemm", needs: interpreter },
+      command: [interpreter, join(here, "peers", "sgemm.py"), String(threads)],
+    },
+  ];
+}
+
+/** Why a contestant cannot take part; undefined when it can. */
+export function missing(contestant) {
+  const { needs } = contestant;
+  if (!("needs" in contestant) || (needs && existsSync(needs))) return undefined;
+  return needs ? `there is no ${needs}` : "needs --peers FOLDER";
+}
