@@ -43,3 +43,6 @@ export { exportModel } from "./training/export.js";
 export { exportCheckpoint, exportSafetensors } from "./training/export-parameters.js";
 export { Progress } from "./training/progress.js";
 export { resume, type TrainOptions, type TrainResult, train } from "./training/train.js";
+export type { SearchSpace, Values } from "./tuning/space.js";
+export type { TrialResult } from "./tuning/study.js";
+export { type TuneOptions, type TuneResult, tune } from "./tuning/tune.js";

@@ -38,6 +38,14 @@ export type TrainConfig = z.output<typeof trainConfig>;
  * @throws FishyError when it cannot be read or parsed; UsageError for options that are wrong.
  */
 export function readConfig(path: string): TrainConfig {
+  return parseConfig(readConfigFile(path), path);
+}
+
+/**
+ * The options in a file, unchecked.
+ * @throws FishyError when it cannot be read or parsed; UsageError when it holds no options by name.
+ */
+export function readConfigFile(path: string): Record<string, unknown> {
   let text: string;
   try {
     text = readFileSync(path, "utf8");
@@ -54,6 +62,11 @@ export function readConfig(path: string): TrainConfig {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new UsageError(`The configuration ${path} must hold options by name, such as 'optimizer: fishy'.`);
   }
+  return value as Record<string, unknown>;
+}
+
+/** Checks the options of a file and locates their paths, which are relative to its folder. */
+export function parseConfig(value: unknown, path: string): TrainConfig {
   const config = parseOptions(trainConfig, value, path);
   const located = (source: string) => {
     const [, name = "", file = source] = /^([\w.-]+=)?(.+)$/.exec(source) ?? [];
