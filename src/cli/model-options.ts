@@ -12,6 +12,7 @@ export interface ModelFlags {
   sections?: string;
   score?: "paper" | "centred";
   draw?: "exact" | "two-point" | "expected";
+  sampledShare?: number;
   freeze?: string[];
   trainable?: string[];
   trainBatchNorm?: boolean;
@@ -40,6 +41,11 @@ export function addModelOptions(command: Command): Command {
         "expected",
       ]),
     )
+    .option(
+      "--sampled-share <fraction>",
+      "sample the first examples of a batch alone, such as 0.25 of it; default 1",
+      parseNumber,
+    )
     .option("--train-batch-norm", "train batch normalisations that were exported for inference (dynamo=True)")
     .option("--straight-through", "let gradients pass straight through QuantizeLinear and DequantizeLinear")
     .option("--freeze <patterns...>", "parameters that do not train: names with * and ?")
@@ -55,6 +61,7 @@ export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
     ...(flags.sections && { sections: parseSections(flags.sections) }),
     ...(flags.score && { score: flags.score }),
     ...(flags.draw && { draw: flags.draw }),
+    ...(flags.sampledShare !== undefined && { sampledShare: flags.sampledShare }),
     ...(flags.freeze && { freeze: flags.freeze }),
     ...(flags.trainBatchNorm && { trainBatchNorm: true }),
     ...(flags.straightThrough && { straightThrough: true }),

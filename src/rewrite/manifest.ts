@@ -78,6 +78,8 @@ export interface Manifest {
   readonly runningStatistics: readonly { readonly name: string; readonly next: string }[];
   readonly score: Score;
   readonly draw: ProgramDraw;
+  /** The share of a batch that is sampled, where it is not the whole. */
+  readonly sampledShare?: number;
   readonly boundaries: readonly ManifestBoundary[];
   readonly sections: readonly ManifestSection[];
 }

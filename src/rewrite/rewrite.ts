@@ -3,7 +3,7 @@
  * sampling and sampled backward pass of every section, as one ONNX graph of standard operators.
  */
 import { differentiate, MissingGradientError } from "../autodiff/reverse.js";
-import { FishyError } from "../errors.js";
+import { FishyError, UsageError } from "../errors.js";
 import type { Score } from "../families/family.js";
 import { lossByName } from "../losses/registry.js";
 import { annotateShapes } from "../onnx/annotate-shapes.js";
@@ -29,6 +29,7 @@ import {
   writeManifest,
 } from "./manifest.js";
 import { type PreparedModel, type PrepareOptions, prepare, SEED_INPUT } from "./prepare.js";
+import { passOverShare } from "./sampled-share.js";
 import { emitSampled, type LocalPass } from "./sampling.js";
 
 export interface RewriteOptions extends Omit<PrepareOptions, "lossOptional"> {
@@ -40,6 +41,11 @@ export interface RewriteOptions extends Omit<PrepareOptions, "lossOptional"> {
   readonly score?: Score;
   /** Default `exact`. */
   readonly draw?: ProgramDraw;
+  /**
+   * The share of a batch, in (0, 1], that is sampled and propagated back: its first examples. Default 1. Needs a dynamic
+   * batch axis, and sections that examples pass without meeting each other.
+   */
+  readonly sampledShare?: number;
 }
 
 /** Output with the sum of the weights of the labels that an in-graph loss is the weighted mean over. */
@@ -106,7 +112,11 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
     activationOf: ({ activation, preActivation }) =>
       activation ?? (preActivation === prepared.output?.preActivation ? loss.activation : undefined),
   };
-  const local = localPass(pass, draw);
+  const share = shareOf(options);
+  const local = localPass(
+    share < 1 && plan.boundaries.length > 0 ? passOverShare(pass, share, prepared.inputs) : pass,
+    draw,
+  );
   const parameters = prepared.parameters.trainable.map((tensor): ManifestParameter => {
     const name = tensor.name ?? "";
     declareInput(graph, name, tensorType(tensor));
@@ -139,6 +149,7 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
     runningStatistics,
     score,
     draw,
+    ...(share < 1 && local && { sampledShare: share }),
     boundaries: plan.boundaries.map(({ name, preActivation, activation, family }) => ({
       name,
       preActivation,
@@ -154,6 +165,11 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
   writeManifest(model, manifest);
   checkModel(model);
   return { model, manifest };
+}
+
+function shareOf({ sampledShare = 1 }: RewriteOptions): number {
+  if (sampledShare > 0 && sampledShare <= 1) return sampledShare;
+  throw new UsageError(`The share of the batch that is sampled must be above 0 and at most 1; got ${sampledShare}.`);
 }
 
 type LocalResult =
