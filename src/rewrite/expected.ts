@@ -61,6 +61,7 @@ export function emitExpected(input: LocalPass): Map<string, StatisticsTerm[]> {
       });
     }
   }
+  input.cotangents.push(...probes.values(), ...means.values());
   for (const gradients of [local(probes), local(means)]) {
     for (const [name, value] of gradients) terms.get(name)?.push({ kind: "gradient", value });
   }

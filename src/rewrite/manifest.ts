@@ -80,6 +80,8 @@ export interface Manifest {
   readonly draw: ProgramDraw;
   /** The share of a batch that is sampled, where it is not the whole. */
   readonly sampledShare?: number;
+  /** Values that start the backward passes, which are linear in them and the only ones to read them. */
+  readonly cotangents?: readonly string[];
   readonly boundaries: readonly ManifestBoundary[];
   readonly sections: readonly ManifestSection[];
 }

@@ -11,7 +11,7 @@ import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
 import { checkModel } from "../onnx/check.js";
 import { GraphIndex, prune } from "../onnx/graph.js";
 import { DataType, type GraphProto, type ModelProto, type NodeProto, type TensorProto } from "../onnx/proto.js";
-import { dimsOf } from "../onnx/tensor.js";
+import { dimsOf, tensorFromNumbers } from "../onnx/tensor.js";
 import { tensorType } from "../onnx/types.js";
 import { cutIntoSections, type SectionPlan } from "../sections/plan.js";
 import type { SectionSpec } from "../sections/spec.js";
@@ -106,9 +106,10 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
   const loss = b.scope("loss", () => emitLoss(b, prepared, lossChoice, options, batchSize));
   const wrt = prepared.parameters.trainable.map((tensor) => tensor.name ?? "");
   const gradients = differentiate({ builder: b, forward, types, wrt, seeds: loss.seeds });
+  const cotangents = [...loss.seeds.values()];
 
   const pass: LocalPass = {
-    ...{ b, forward, types, plan, layers: prepared.layers, wrt, score, seed: SEED_INPUT, batchSize },
+    ...{ b, forward, types, plan, layers: prepared.layers, wrt, score, seed: SEED_INPUT, batchSize, cotangents },
     activationOf: ({ activation, preActivation }) =>
       activation ?? (preActivation === prepared.output?.preActivation ? loss.activation : undefined),
   };
@@ -150,6 +151,7 @@ export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {
     score,
     draw,
     ...(share < 1 && local && { sampledShare: share }),
+    cotangents,
     boundaries: plan.boundaries.map(({ name, preActivation, activation, family }) => ({
       name,
       preActivation,
@@ -234,7 +236,10 @@ function emitLoss(
       b.alias(type.elemType === DataType.FLOAT ? flat : b.cast(flat, DataType.FLOAT), "loss");
       b.output("loss", scalar);
     }
-    const one = b.constant(type.elemType, type.shape?.length === 0 ? 1 : [1]);
+    const one = b.unique("cotangent");
+    prepared.model.graph.initializer.push(
+      tensorFromNumbers(one, type.elemType, type.shape?.length === 0 ? [] : [1], [1]),
+    );
     const reduction = lossReduction(new GraphIndex(prepared.model.graph), types, loss.output, prepared.inputs);
     return {
       seeds: new Map([[loss.output, one]]),

@@ -23,6 +23,8 @@ export interface LocalPass {
   readonly seed: string;
   /** Float32 scalar. */
   readonly batchSize: string;
+  /** Receives the values that start backward passes. */
+  readonly cotangents: string[];
   /** ŷ of a boundary, where the graph has it. */
   activationOf(boundary: Boundary): string | undefined;
 }
@@ -38,6 +40,7 @@ export function emitSampled(pass: LocalPass, draw: Draw): Map<string, string> {
       cotangents.set(boundary.preActivation, b.div(residual, batchSize));
     });
   }
+  pass.cotangents.push(...cotangents.values());
   return b.scope("sampled", () =>
     differentiate({ builder: b, forward, types, wrt, seeds: cotangents, cut: new Set(cotangents.keys()) }),
   );
