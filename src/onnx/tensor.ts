@@ -1,6 +1,7 @@
 /** Making and reading `TensorProto`s. */
 import Long from "long";
 import { FishyError } from "../errors.js";
+import { isHalf, narrow } from "./half.js";
 import { DataLocation, DataType, type Int64, type TensorProto } from "./proto.js";
 
 /** Tensor contents by type: int64 as bigint, bool as bytes, float16 and bfloat16 as their bits. */
@@ -100,7 +101,8 @@ export function dataFromNumbers(type: number, values: readonly number[]): Tensor
       return BigUint64Array.from(values, BigInt);
     default: {
       const ArrayType = CONSTRUCTORS[type];
-      if (!ArrayType || type === DataType.FLOAT16 || type === DataType.BFLOAT16) {
+      if (isHalf(type)) return narrow(type, Float32Array.from(values));
+      if (!ArrayType) {
         throw new Error(`numbers cannot be written as ${dataTypeName(type)}`);
       }
       const data = new ArrayType(new ArrayBuffer(values.length * ArrayType.BYTES_PER_ELEMENT)) as Float64Array;

@@ -83,10 +83,12 @@ describe("polyfilled", () => {
   it("lists what it cannot write", async () => {
     const { proto } = await loadTrainingModel(join(folderOf("mlp"), "training_model.onnx"));
     const node = proto.graph.node.map((each) =>
-      each.opType === "ReluGrad" ? withFields(each, { opType: "LSTMGrad" }) : each,
+      each.opType === "ReluGrad" ? withFields(each, { opType: "ResizeGrad" }) : each,
     );
     const model = withFields(proto, { graph: withFields(proto.graph, { node }) });
-    await expect(polyfill(model)).rejects.toThrow(/'.*ReluGrad_0' \(LSTMGrad\) is an operator that fishy cannot write/);
+    await expect(polyfill(model)).rejects.toThrow(
+      /'.*ReluGrad_0' \(ResizeGrad\) is an operator that fishy cannot write/,
+    );
   });
 });
 
@@ -116,8 +118,11 @@ describe.skipIf(!hasArtifacts)("artifacts found in the wild (shared/artifacts)",
   });
 });
 
+/** Kept gradients of half precision are refused: test/artifacts/load.test.ts. */
+const KEPT = FIXTURES.filter((name) => name !== "mixed");
+
 describe("with the sampled backward pass", () => {
-  it.each(FIXTURES)("%s: true and sampled gradients are those of the training program", async (name) => {
+  it.each(KEPT)("%s: true and sampled gradients are those of the training program", async (name) => {
     const oracle = oracleOf(name);
     const artifacts = await loadArtifacts(folderOf(name));
     const kept = await keepBackward(artifacts, {}, "both");

@@ -6,7 +6,18 @@ import { decodeSafetensors, type NamedTensor } from "../../src/data/safetensors.
 import { GRAPHS } from "../support/shared.js";
 
 export const ARTIFACTS = join(GRAPHS, "artifacts");
-export const FIXTURES = ["mlp", "cnn", "transformer", "lora", "bce", "l1", "frozen_backbone", "mixed"] as const;
+export const FIXTURES = [
+  "mlp",
+  "cnn",
+  "transformer",
+  "lora",
+  "bce",
+  "l1",
+  "frozen_backbone",
+  "mixed",
+  "lstm",
+  "gru",
+] as const;
 
 export function folderOf(name: string): string {
   return join(ARTIFACTS, name);

@@ -88,6 +88,16 @@ class Mixed(nn.Module):
         return product(torch.relu(product(x, self.fc1)), self.fc2).float()
 
 
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.rnn, self.head = kind(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        states, _ = self.rnn(x)
+        return self.head(states.mean(1) + states[:, -1])
+
+
 class Half(nn.Module):
     """Parameters in float16. The training API makes such artifacts, but cannot load their checkpoint."""
 
@@ -127,6 +137,8 @@ FIXTURES = {
     "lora": lambda: (Lora(), 14, torch.randn(BATCH, 8), torch.randn(BATCH, 6), LOSS.MSELoss, ["linear"]),
     "bce": lambda: (mlp(8, 10, 5, nn.Sigmoid), 14, torch.randn(BATCH, 8), torch.rand(BATCH, 5), LOSS.BCEWithLogitsLoss, []),
     "l1": lambda: (mlp(8, 10, 5, nn.LeakyReLU), 17, torch.randn(BATCH, 8), torch.randn(BATCH, 5), LOSS.L1Loss, []),
+    "lstm": lambda: (Recurrent(nn.LSTM), 14, torch.randn(BATCH, 7, 5), labels(BATCH, 3), LOSS.CrossEntropyLoss, []),
+    "gru": lambda: (Recurrent(nn.GRU), 14, torch.randn(BATCH, 7, 5), labels(BATCH, 3), LOSS.CrossEntropyLoss, []),
     "mixed": lambda: (Mixed(), 14, torch.randn(BATCH, 8), labels(BATCH, 4), LOSS.CrossEntropyLoss, []),
     "half": lambda: (Half(), 14, torch.randn(BATCH, 8).half(), labels(BATCH, 4), LOSS.CrossEntropyLoss, []),
     "frozen_backbone": lambda: (Backbone(), 17, torch.randn(BATCH, 3, 12), labels(BATCH, 3), LOSS.CrossEntropyLoss, ["features"]),

@@ -5,7 +5,7 @@ Needs the environment of generate.py.
     python tools/artifacts/kernels.py
 
 Each model has the operator alone, its outputs named as gradients (`<input>_grad`), and an Identity for a loss.
-`kernels.safetensors` holds <model>/input/<name> and <model>/output/<name>.
+ConvTransposeGrad has a CUDA kernel alone: PyTorch stands in. `kernels.safetensors` holds <model>/input/<name> and <model>/output/<name>.
 """
 
 import multiprocessing
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
@@ -97,6 +98,8 @@ CASES = {
     "gather": ("GatherGrad", {"shape": "x", "indices": ints(2, 0, 2), "dy": normal(3, 4)}, ["x_grad"], {"axis": 0}, MS),
     "gather_elements": ("GatherElementsGrad", {"dy": normal(2, 4), "shape": "x", "indices": np.array([[0, 2, 1, 2], [0, 0, 2, 2]])}, ["x_grad"], {"axis": 0}, MS),
     "gather_nd": ("GatherNDGrad", {"shape": "x", "indices": np.array([[1, 2], [1, 2], [0, 3]]), "dy": normal(3)}, ["x_grad"], {"batch_dims": 0}, MS),
+    "gather_nd_batched": ("GatherNDGrad", {"shape": "x", "indices": np.array([[[1], [1]], [[0], [3]], [[2], [2]]]), "dy": X[:, :2]}, ["x_grad"], {"batch_dims": 1}, MS),
+    "slice_computed": ("SliceGrad", {"dy": X[:2, :2], "shape": "x", "from": ints(-2, 1), "to": ints(9, -1), "axes": ints(0, 1)}, ["x_grad"], {}, MS),
     "slice": ("SliceGrad", {"dy": normal(2, 2), "shape": "x", "starts": ints(0, 1), "ends": ints(2, 4), "axes": ints(0, 1), "steps": ints(1, 2)}, ["x_grad"], {}, MS),
     "concat": ("ConcatTraining", {"x": X, "dy": normal(2, 4)}, ["x_grad", "dy_grad"], {"axis": 0}, MS),
     "split": ("SplitTraining", {"x": X, "sizes": ints(1, 3)}, ["x_grad", "sizes_grad"], {"axis": 1}, MS),
@@ -116,6 +119,59 @@ CASES = {
         ["x_grad"], {"reduction": "sum"}, MS,
     ),
 }
+SEQUENCE, STATE, OTHER = normal(5, 2, 3), normal(1, 2, 4), normal(1, 2, 4)
+COTANGENTS = normal(5, 1, 2, 4)
+
+
+TRANSPOSED = {**WINDOW, "dilations": [1, 1], "group": 2, "output_padding": [1, 1]}
+TRANSPOSED_FILTERS = 6
+CASES["conv_transpose"] = (
+    "ConvTransposeGrad", {"dy": normal(2, TRANSPOSED_FILTERS, 8, 8), "x": normal(2, 4, 4, 4), "w": normal(4, 3, 3, 3)},
+    ["x_grad", "w_grad", "dy_grad"], TRANSPOSED, MS,
+)
+
+
+def weights(gates):
+    return {"W": normal(1, gates * 4, 3), "R": normal(1, gates * 4, 4), "B": normal(1, 2 * gates * 4)}
+
+
+def forward(operator, inputs, count, attributes):
+    """All outputs of a recurrent training operator."""
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["" if array is None else key for key, array in inputs.items()], [f"y{i}" for i in range(count)], domain=MS, **attributes)],
+        operator, [value(key, array) for key, array in inputs.items() if array is not None],
+        [helper.make_empty_tensor_value_info(f"y{i}") for i in range(count)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15), helper.make_opsetid(MS, 1)], ir_version=8)
+    fed = {key: array for key, array in inputs.items() if array is not None}
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, fed)
+
+
+def recurrent():
+    """LSTM and GRU, with and without first states and the cotangents of the last ones, and both places of the reset gate."""
+    lstm, gru = weights(4), weights(3)
+    hidden = {"hidden_size": 4, "direction": "forward"}
+    given = {"x": SEQUENCE, **lstm, "lengths": None, "h0": STATE, "c0": OTHER}
+    y, _, _, cells, gates = forward("LSTMTraining", given, 5, hidden)
+    # Outputs count as gradients when they are named after a value.
+    names = ["x_grad", "W_grad", "R_grad", "B_grad", "h0_grad"]
+    CASES["lstm_forward"] = ("LSTMTraining", given, names, hidden, MS)
+    CASES["lstm_forward_zero"] = ("LSTMTraining", {"x": SEQUENCE, **lstm, "lengths": None, "h0": STATE}, names, hidden, MS)
+    back = {"x": SEQUENCE, "W": lstm["W"], "R": lstm["R"], "lengths": None, "h0": STATE, "c0": OTHER, "y": y, "cells": cells, "gates": gates}
+    names = ["x_grad", "W_grad", "R_grad", "y_grad", "h0_grad", "c0_grad"]
+    CASES["lstm"] = ("LSTMGrad", {**back, "dy": COTANGENTS, "dh": normal(1, 2, 4), "dc": normal(1, 2, 4)}, names, hidden, MS)
+    CASES["lstm_last"] = ("LSTMGrad", {**back, "dy": None, "dh": normal(1, 2, 4)}, names, hidden, MS)
+    for name, late in (("gru", 0), ("gru_late", 1)):
+        attributes = {**hidden, "linear_before_reset": late}
+        given = {"x": SEQUENCE, **gru, "lengths": None, "h0": STATE}
+        y, _, zrh = forward("GRUTraining", given, 3, attributes)
+        CASES[f"{name}_forward"] = ("GRUTraining", given, ["x_grad", "W_grad", "R_grad"], attributes, MS)
+        CASES[name] = (
+            "GRUGrad", {**given, "y": y, "gates": zrh, "dy": COTANGENTS, "dh": normal(1, 2, 4)},
+            ["x_grad", "W_grad", "R_grad", "B_grad", "h0_grad"], attributes, MS,
+        )
+
+
 # Inputs that are constants of the model: bounds and the ignored class.
 CONSTANTS = {"starts", "ends", "axes", "steps", "ignored", "sizes"}
 UNUSED_X = {"max_pool": IMAGE, "average_pool": IMAGE, "average_pool_padded": IMAGE}
@@ -129,6 +185,13 @@ def value(name, array):
 def declared(name, output):
     """The pools read the shape of their result off the model."""
     return value(output, UNUSED_X[name]) if name in UNUSED_X else helper.make_empty_tensor_value_info(output)
+
+
+def conv_transpose(dy, x, w):
+    """dX, dW, dB by PyTorch's autograd in float64."""
+    values = [torch.from_numpy(array).double().requires_grad_() for array in (x, w, np.zeros(TRANSPOSED_FILTERS, np.float32))]
+    y = torch.nn.functional.conv_transpose2d(*values, stride=2, padding=1, output_padding=1, groups=TRANSPOSED["group"])
+    return [gradient.float().numpy() for gradient in torch.autograd.grad(y, values, torch.from_numpy(dy).double())]
 
 
 def make(name, tensors):
@@ -151,7 +214,7 @@ def make(name, tensors):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15), helper.make_opsetid(MS, 1)], ir_version=8)
     onnx.save(model, FOLDER / f"{name}.onnx")
     # The accumulator and BatchNormInternal write into their inputs.
-    results = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {key: array.copy() for key, array in fed.items()})
+    results = [None, *conv_transpose(fed["dy"], fed["x"], fed["w"])] if operator == "ConvTransposeGrad" else onnxruntime.InferenceSession(model.SerializeToString()).run(None, {key: array.copy() for key, array in fed.items()})
     for key, array in fed.items():
         tensors[f"{name}/input/{key}"] = array
     for output, array in zip(outputs, results[1:]):
@@ -159,6 +222,7 @@ def make(name, tensors):
 
 
 def main():
+    recurrent()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     tensors = {}

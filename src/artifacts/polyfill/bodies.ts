@@ -15,6 +15,7 @@ import {
   layerNormalizationGrad,
   simplifiedLayerNormalizationGrad,
 } from "./normalization.js";
+import { gruGrad, gruTraining, lstmGrad, lstmTraining } from "./recurrent.js";
 
 /** By operator; MaxPoolGrad and AveragePoolGrad stand in ai.onnx, the others in com.microsoft. */
 export const BODIES: Readonly<Record<string, Body>> = {
@@ -25,7 +26,8 @@ export const BODIES: Readonly<Record<string, Body>> = {
   BiasGeluGrad_dX: (c) => [geluGrad(c, c.b.add(at(c, 1), at(c, 2)))],
   BroadcastGradientArgs: broadcastGradientArgs,
   ConcatTraining: concatTraining,
-  ConvGrad: convGrad,
+  ConvGrad: (c) => convGrad(c, "Conv"),
+  ConvTransposeGrad: (c) => convGrad(c, "ConvTranspose"),
   DivGrad: divGrad,
   DropoutGrad: dropoutGrad,
   FastGeluGrad: (c) => [tanhGeluGrad(c, c.inputs[2] ? c.b.add(at(c, 1), at(c, 2)) : at(c, 1))],
@@ -33,6 +35,8 @@ export const BODIES: Readonly<Record<string, Body>> = {
   GatherGrad: gatherGrad,
   GatherNDGrad: gatherNdGrad,
   GeluGrad: (c) => [geluGrad(c, at(c, 1))],
+  GRUGrad: gruGrad,
+  GRUTraining: gruTraining,
   InPlaceAccumulatorV2: accumulate,
   LayerNormalizationGrad: layerNormalizationGrad,
   LeakyReluGrad: (c) => {
@@ -43,6 +47,8 @@ export const BODIES: Readonly<Record<string, Body>> = {
     const sum = c.b.reduceSum(at(c, 0), [intOf(c.node, "axis", -1)], true);
     return [c.b.sub(at(c, 0), c.b.mul(c.b.exp(at(c, 1)), sum))];
   },
+  LSTMGrad: lstmGrad,
+  LSTMTraining: lstmTraining,
   MaxPoolGrad: maxPoolGrad,
   QuickGeluGrad: quickGeluGrad,
   ReduceSumTraining: (c) => [
@@ -90,11 +96,14 @@ function attributesOf(node: NodeProto, names: readonly string[]): Attributes {
 const WINDOW = ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
 
 /** (dY, X, W) → (dX, dW, dB). */
-function convGrad(context: BodyContext): Promise<readonly string[]> {
+/** (dY, X, W) → dX, dW, dB. */
+function convGrad(context: BodyContext, operator: "Conv" | "ConvTranspose"): Promise<readonly string[]> {
   const [dy, x, w] = [at(context, 0), at(context, 1), at(context, 2)];
   const [xType, wType] = [typeAt(context, 1), typeAt(context, 2)];
   const { b } = context;
-  const filters = wType.shape?.[0] as number;
+  // Filters: [out, in/group, …], and [in, out/group, …] when transposed.
+  const [rows, columns] = wType.shape as number[];
+  const filters = operator === "Conv" ? (rows as number) : (columns as number) * intOf(context.node, "group", 1);
   const withBias = context.node.output.length > 2;
   const bias = b.op("ConstantOfShape", [b.i64([filters])]);
   const inputs = new Map([
@@ -102,10 +111,10 @@ function convGrad(context: BodyContext): Promise<readonly string[]> {
     [w, wType],
     [bias, { elemType: xType.elemType, shape: [filters] }],
   ]);
-  const attributes = attributesOf(context.node, WINDOW);
+  const attributes = attributesOf(context.node, [...WINDOW, "output_padding"]);
   return gradientsOf(context, {
     inputs,
-    emit: () => b.op("Conv", withBias ? [x, w, bias] : [x, w], attributes),
+    emit: () => b.op(operator, withBias ? [x, w, bias] : [x, w], attributes),
     cotangent: dy,
     wrt: [x, w, ...(withBias ? [bias] : [])].slice(0, context.node.output.length),
   });

@@ -29,11 +29,20 @@ export function gatherElementsGrad(context: BodyContext): readonly string[] {
 }
 
 /** (shape, indices, dY) → ddata. */
-export function gatherNdGrad(context: BodyContext): readonly string[] {
+export function gatherNdGrad(context: BodyContext): Promise<readonly string[]> {
   const { b, node } = context;
-  if (intOf(node, "batch_dims", 0) !== 0) throw new NoBody("gathers in batches");
-  const data = zerosOf(context, at(context, 0), shapedValue(context, 0));
-  return [b.op("ScatterND", [data, at(context, 1), at(context, 2)], { reduction: "add" })];
+  const type = shapedValue(context, 0);
+  const data = zerosOf(context, at(context, 0), type);
+  const attributes = { batch_dims: intOf(node, "batch_dims", 0) };
+  return gradientsOf(context, {
+    inputs: new Map([
+      [data, type],
+      [at(context, 1), typeAt(context, 1)],
+    ]),
+    emit: () => b.op("GatherND", [data, at(context, 1)], attributes),
+    cotangent: at(context, 2),
+    wrt: [data],
+  });
 }
 
 /** (dY, shape, starts, ends, axes, steps) → ddata. */
@@ -41,14 +50,18 @@ export function sliceGrad(context: BodyContext): Promise<readonly string[]> {
   const { b, node } = context;
   const type = shapedValue(context, 1);
   const data = zerosOf(context, at(context, 1), type);
+  const inputs = new Map([[data, type]]);
   const bounds = [2, 3, 4, 5].flatMap((i) => {
     const name = node.input[i];
-    const constant = name ? context.constantOf(name) : undefined;
-    if (name && !constant) throw new NoBody("slices at computed bounds");
-    return constant ? [b.i64(numbersOf(constant))] : [];
+    if (!name) return [];
+    const constant = context.constantOf(name);
+    if (constant) return [b.i64(numbersOf(constant))];
+    if (i > 3) throw new NoBody("slices along computed axes, or with computed steps");
+    inputs.set(at(context, i), typeAt(context, i));
+    return [at(context, i)];
   });
   return gradientsOf(context, {
-    inputs: new Map([[data, type]]),
+    inputs,
     emit: () => b.op("Slice", [data, ...bounds]),
     cotangent: at(context, 0),
     wrt: [data],
