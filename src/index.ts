@@ -41,6 +41,8 @@ export { METRICS, type Metric } from "./training/best.js";
 export { type EvaluateOptions, type EvaluateResult, evaluate } from "./training/evaluate.js";
 export { exportModel } from "./training/export.js";
 export { exportCheckpoint, exportSafetensors } from "./training/export-parameters.js";
+export { type InitializedParameter, type InitializeOptions, initializeParameters } from "./training/init/initialize.js";
+export { parseScheme, type Scheme } from "./training/init/schemes.js";
 export { Progress } from "./training/progress.js";
 export { resume, type TrainOptions, type TrainResult, train } from "./training/train.js";
 export type { SearchSpace, Values } from "./tuning/space.js";

@@ -6,6 +6,7 @@ import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { exportCommand } from "./export.js";
 import { familiesCommand } from "./families.js";
+import { initCommand } from "./init.js";
 import { inspectCommand } from "./inspect.js";
 import { reportCommand } from "./report.js";
 import { rewriteCommand } from "./rewrite.js";
@@ -29,6 +30,7 @@ export function createProgram(): Command {
     .addCommand(exportCommand())
     .addCommand(reportCommand())
     .addCommand(familiesCommand())
+    .addCommand(initCommand())
     .addCommand(doctorCommand(version));
 }
 
