@@ -1,6 +1,7 @@
 /**
  * The gradient of a convolution's weights. No operator of ONNX computes it, and asking Conv itself, with batch and
- * channels exchanged, is two to four times slower on the CPU than laying the windows out for one matrix product.
+ * channels exchanged, is two to four times slower on the CPU than laying the windows out for matrix products
+ * (docs/performance.md has the times of each way by shape).
  */
 import type { GradientContext } from "./rule.js";
 import { staticShape } from "./shapes.js";
@@ -17,6 +18,11 @@ import {
 
 /** Above this many kernel positions one slice for each makes too many nodes. */
 const MOST_SLICES = 49;
+/** Up to this many kernel positions, and from this many channels on, a product for each position needs no columns. */
+const MOST_PRODUCTS = 25;
+const LEAST_CHANNELS = 32;
+/** Up to this many positions of the output, slices are copied in longer runs when the batch is the last axis. */
+const SMALL_OUTPUT = 64;
 
 export interface ConvolutionWeights {
   /** [N, C, ...in] */
@@ -42,6 +48,9 @@ export function convolutionWeights(c: GradientContext, given: ConvolutionWeights
   }
   if (positions > MOST_SLICES) return byConvolution(c, given);
   if (dims[1] === 1 && dims[0] === group) return byOffset(c, given, window);
+  if (group === 1 && positions <= MOST_PRODUCTS && (dims[1] as number) >= LEAST_CHANNELS) {
+    return byProducts(c, given, window, dims);
+  }
   return byColumns(c, given, window, dims, slicedColumns(c, given, window, dims));
 }
 
@@ -62,6 +71,28 @@ function byOffset(c: GradientContext, { x, dy, weights }: ConvolutionWeights, wi
     b.unsqueeze(b.reduceSum(b.mul(elementOfWindows(c, padded, window, offset), dy), axes, false), [1]),
   );
   return b.reshape(b.concat(sums, 1), staticShape(c.shape(weights)) as number[]);
+}
+
+/** One product for each kernel position, [M, N · out] · [N · out, C], of a slice of the input: nothing is copied twice. */
+function byProducts(
+  c: GradientContext,
+  { x, dy, weights }: ConvolutionWeights,
+  window: StaticWindow,
+  dims: readonly number[],
+): string {
+  const { b } = c;
+  const [m, channels] = [dims[0] as number, dims[1] as number];
+  const spatial = window.kernel.map((_, axis) => axis + 2);
+  const batchLast = window.out.reduce((product, size) => product * size, 1) <= SMALL_OUTPUT;
+  const perm = batchLast ? [1, ...spatial, 0] : [1, 0, ...spatial];
+  const first = batchLast ? 1 : 2;
+  const padded = padForWindows(c, b.transpose(x, perm), window, { first });
+  const rows = b.reshape(b.transpose(dy, perm), [m, -1]);
+  const products = kernelOffsets(window.kernel).map((offset) => {
+    const slice = b.reshape(elementOfWindows(c, padded, window, offset, first), [channels, -1]);
+    return b.unsqueeze(b.gemm(rows, slice, { transB: true }), [2]);
+  });
+  return b.reshape(b.concat(products, 2), c.shape(weights) as number[]);
 }
 
 /** Windows as columns, [group, positions · C/group, N · out], times the cotangent, [group, M/group, N · out]. */

@@ -81,11 +81,21 @@ export function kernelOffsets(kernel: readonly number[]): number[][] {
   );
 }
 
-/** Pads the spatial axes of `x` so that every window lies inside it; `value` fills the padding. */
-export function padForWindows(c: GradientContext, x: string, window: StaticWindow, value?: string): string {
+/**
+ * Pads the spatial axes of `x` so that every window lies inside it; `value` fills the padding. `first` is the first
+ * spatial axis: 2, or 1 where the batch is the last axis.
+ */
+export function padForWindows(
+  c: GradientContext,
+  x: string,
+  window: StaticWindow,
+  { value, first = 2 }: { value?: string; first?: number } = {},
+): string {
   const behind = shortfall(window).map((size) => Math.max(size, 0));
   if ([...window.begin, ...behind].every((size) => size === 0)) return x;
-  return c.b.op("Pad", [x, c.b.i64([0, 0, ...window.begin, 0, 0, ...behind]), ...(value ? [value] : [])]);
+  const [before, after] = [Array(first).fill(0), Array(2 - first).fill(0)] as [number[], number[]];
+  const pads = [...before, ...window.begin, ...after, ...before, ...behind, ...after];
+  return c.b.op("Pad", [x, c.b.i64(pads), ...(value ? [value] : [])]);
 }
 
 /** The element at `offset` of every window: a strided slice of the padded input, of the shape of the output. */
@@ -94,12 +104,13 @@ export function elementOfWindows(
   padded: string,
   window: StaticWindow,
   offset: readonly number[],
+  first = 2,
 ): string {
   const starts = offset.map((i, axis) => i * (window.dilations[axis] as number));
   const ends = starts.map(
     (start, axis) => start + (window.strides[axis] as number) * ((window.out[axis] as number) - 1) + 1,
   );
-  const axes = starts.map((_, axis) => axis + 2);
+  const axes = starts.map((_, axis) => axis + first);
   return c.b.slice(padded, starts, ends, axes, window.strides);
 }
 

@@ -64,9 +64,22 @@ const cases: Record<string, Case> = {
   VALID: { x: [1, 2, 5, 6], w: [2, 2, 3, 2], attributes: { auto_pad: "VALID" } },
 };
 
+/** Shapes that the gradients' fast ways depend on; Conv alone. */
+const ways: Record<string, Case> = {
+  "2-D, many channels, small output": { x: [2, 32, 4, 3], w: [2, 32, 3, 2], attributes: { pads: [1, 0, 1, 1] } },
+  "2-D, many channels, large output": { x: [1, 32, 9, 9], w: [1, 32, 2, 2], attributes: { strides: [1, 1] } },
+  "2-D, many channels, strides and dilations": {
+    x: [2, 32, 6, 7],
+    w: [2, 32, 2, 2],
+    attributes: { strides: [2, 3], dilations: [2, 1], pads: [1, 0, 0, 0] },
+  },
+  "2-D, padded beyond the kernel": { x: [1, 2, 3, 3], w: [2, 2, 2, 2], attributes: { pads: [2, 1, 1, 3] } },
+  "2-D, few channels from many": { x: [1, 1, 5, 5], w: [9, 1, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
+};
+
 // The weights' own shape is always known; the input's may not be.
 describe("Conv", () => {
-  it.each(Object.entries(cases))("%s", (_, { x, w, attributes, shapes }) =>
+  it.each(Object.entries({ ...cases, ...ways }))("%s", (_, { x, w, attributes, shapes }) =>
     expectGradients({
       inputs: [{ dims: x }, { dims: w, known: true }, { dims: [w[0] as number], known: true }],
       build: (b, inputs) => b.op("Conv", inputs, { ...attributes, kernel_shape: w.slice(2) }),

@@ -1,8 +1,9 @@
 /** Conv and ConvTranspose, over any number of spatial axes. */
 import { intsOf, stringOf } from "../../onnx/attributes.js";
+import { convolutionInput } from "../convolution-input.js";
 import { convolutionWeights } from "../convolution-weights.js";
 import type { GradientContext, GradientRule } from "../rule.js";
-import { groupOf, isStatic, kernelShape, shortfall, transposedConvolution, type Window, windowOf } from "../windows.js";
+import { groupOf, isStatic, kernelShape, shortfall, type Window, windowOf } from "../windows.js";
 
 export const conv: GradientRule = {
   opType: "Conv",
@@ -11,7 +12,7 @@ export const conv: GradientRule = {
     const [x, weights] = [c.input(0), c.input(1)];
     const window = windowOf(c, x, c.output(), kernelShape(c, weights));
     return {
-      0: () => transposedConvolution(c, c.cotangent(), weights, window, groupOf(c), x),
+      0: () => convolutionInput(c, { x, dy: c.cotangent(), weights, window, group: groupOf(c) }),
       1: () => convolutionWeights(c, { x, dy: c.cotangent(), weights, window, group: groupOf(c) }),
       2: () => biasGradient(c),
     };

@@ -37,7 +37,7 @@ function maxPoolGradient(c: GradientContext): string {
   const zero = c.scalar(0, x);
   const lowest = LOWEST[c.elemType(x)];
   if (lowest === undefined) throw c.error("has elements of a type other than float and double");
-  const padded = padForWindows(c, x, window, c.scalar(lowest, x));
+  const padded = padForWindows(c, x, window, { value: c.scalar(lowest, x) });
   const offsets = kernelOffsets(window.kernel);
   // What no earlier position of the window has claimed.
   let remaining = c.cotangent();
