@@ -10,6 +10,7 @@ import { formatTable } from "./table.js";
 interface EvalFlags extends DataFlags {
   data?: string[];
   checkpoint?: string;
+  averaged?: boolean;
   loss?: LossName;
   lossOutput?: string;
   targetInput?: string;
@@ -25,6 +26,8 @@ export function evalCommand(): Command {
     .argument("<model>", "the folder of a run, an ONNX model, a folder of training artifacts, or a training program")
     .option("--data <paths...>", `${DATA_FORMATS}; default what the run held out`)
     .option("--checkpoint <dir>", "a run's checkpoint; default the best that it kept, else the newest")
+    .option("--averaged", "a run's averages of the parameters; default whether the run evaluated them")
+    .option("--no-averaged", "the parameters themselves")
     .addOption(
       new Option("--loss <name>", "loss of a model; default in-graph when its only output is a scalar").choices([
         ...LOSS_NAMES,
@@ -44,9 +47,9 @@ export function evalCommand(): Command {
 }
 
 function optionsOf(model: string, flags: EvalFlags): EvaluateOptions {
-  const { data, checkpoint, loss, lossOutput, targetInput, classAxis, batchSize, threads } = flags;
+  const { data, checkpoint, averaged, loss, lossOutput, targetInput, classAxis, batchSize, threads } = flags;
   if (batchSize !== undefined && batchSize < 1) throw new UsageError(`--batch-size ${batchSize} must be at least 1.`);
-  const given = { data, checkpoint, loss, output: lossOutput, targetInput, classAxis, batchSize, threads };
+  const given = { data, checkpoint, averaged, loss, output: lossOutput, targetInput, classAxis, batchSize, threads };
   return {
     model,
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),

@@ -8,6 +8,7 @@ interface ExportFlags {
   output: string;
   as?: "model" | "checkpoint" | "safetensors";
   checkpoint?: string;
+  averaged?: boolean;
   json?: boolean;
 }
 
@@ -23,10 +24,15 @@ export function exportCommand(): Command {
       ).choices(["model", "checkpoint", "safetensors"]),
     )
     .option("--checkpoint <dir>", "take the parameters of this checkpoint instead of the newest")
+    .option("--averaged", "take the averages of the parameters; default whether the run evaluated them")
+    .option("--no-averaged", "take the parameters themselves")
     .option("--json", "print the written paths as JSON")
     .action(async (run: string, flags: ExportFlags) => {
       const { output } = flags;
-      const options = flags.checkpoint === undefined ? {} : { checkpoint: flags.checkpoint };
+      const options = {
+        ...(flags.checkpoint !== undefined && { checkpoint: flags.checkpoint }),
+        ...(flags.averaged !== undefined && { averaged: flags.averaged }),
+      };
       const kind = flags.as ?? (extname(output) === ".safetensors" ? "safetensors" : "model");
       let saved: { path: string; dataPath?: string } = { path: output };
       if (kind === "model") saved = await exportModel(run, output, options);

@@ -44,6 +44,7 @@ export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   patience?: number;
   minDelta?: number;
   keepBest?: boolean;
+  averaged?: boolean;
   tensorboard?: boolean;
   checkpointEvery?: number;
   threads?: number;
@@ -111,6 +112,7 @@ export function trainCommand(): Command {
     )
     .option("--patience <n>", "stop after as many evaluations without a better one", parseInteger)
     .option("--min-delta <x>", "by how much an evaluation must be better; default 0", parseNumber)
+    .option("--averaged", "evaluate and export the averages of the parameters (-O averageDecay=0.999)")
     .option("--keep-best", "keep the checkpoint of the best evaluation, and write its model")
     .option("--checkpoint-every <n>", "steps between checkpoints; default only at the end", parseInteger)
     .option("--tensorboard", "write TensorBoard's event files into the run's folder")
@@ -238,8 +240,8 @@ function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags): Optim
 function runFlags(flags: TrainFlags): Partial<TrainOptions> {
   const { batchSize, epochs, steps, seed, heldOut, evaluateEvery, checkpointEvery, threads, device, stepsPerRun } =
     flags;
-  const { metric, patience, minDelta, keepBest, crop, flip, lastBatch, prefetch, tensorboard } = flags;
-  const evaluation = { evaluateEvery, metric, patience, minDelta, keepBest };
+  const { metric, patience, minDelta, keepBest, averaged, crop, flip, lastBatch, prefetch, tensorboard } = flags;
+  const evaluation = { evaluateEvery, metric, patience, minDelta, keepBest, averaged };
   const given = {
     batchSize,
     accumulation: flags.accumulate,

@@ -13,6 +13,7 @@ import { declaredType } from "../onnx/types.js";
 import { type EvaluationModel, type EvaluationOptions, evaluationModel } from "../rewrite/evaluation.js";
 import { readManifest } from "../rewrite/manifest.js";
 import { loadRuntime, type Tensor, tensorOver } from "../runtime/ort.js";
+import { averagedCheckpoint } from "./averages.js";
 import { loadCheckpoint } from "./checkpoint.js";
 import { type Evaluation, Evaluator, type LocatedModel } from "./evaluator.js";
 import { fedTensors, wantedInputs } from "./inputs.js";
@@ -38,6 +39,8 @@ export interface EvaluateOptions extends Omit<EvaluationOptions, "fed"> {
   readonly threads?: number;
   /** Which checkpoint of a run; default that of the best evaluation when the run keeps it, else the newest. */
   readonly checkpoint?: string;
+  /** Take a run's running averages of the parameters (`averageDecay`); default whether the run evaluated them. */
+  readonly averaged?: boolean;
 }
 
 export interface EvaluateResult extends Evaluation {
@@ -54,6 +57,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   if (run.exists) return evaluateRun(run, options);
   if (options.checkpoint !== undefined)
     throw new UsageError(`${options.model} is no run, which alone has checkpoints.`);
+  if (options.averaged) throw new UsageError(`${options.model} is no run, which alone has averages (averaged).`);
   const source = await openSource(options.model);
   const manifest = readManifest(source.proto, options.model);
   if (manifest) {
@@ -84,14 +88,16 @@ async function evaluateRun(run: RunDirectory, options: EvaluateOptions): Promise
   const path = options.checkpoint ?? run.bestCheckpoint();
   const { state, position } = loadCheckpoint(path);
   const ort = await loadRuntime();
+  const program = await run.readProgram();
+  const { averaged = stored.averaged ?? false } = options;
+  const values = averaged ? averagedCheckpoint(state, program.manifest.parameters, path) : state.model;
   const carried = new Map(
-    [...state.model].map(([name, { type, dims, data }]) => [name, tensorOver(ort, type, dims, data, `'${name}'`)]),
+    [...values].map(([name, { type, dims, data }]) => [name, tensorOver(ort, type, dims, data, `'${name}'`)]),
   );
   const { inputs, scale, normalize, imageSize, sequenceLength, batchSize } = parseRunOptions(stored);
   const inherited = { inputs, scale, normalize, imageSize, sequenceLength, batchSize };
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const all = { ...inherited, ...given } as unknown as EvaluateOptions;
-  const program = await run.readProgram();
   const source = await run.readSource();
   if (options.data !== undefined)
     return { ...(await evaluateProgram(program, all, source, carried)), step: position.step };

@@ -9,6 +9,7 @@ import { readTensor } from "../onnx/external.js";
 import { loadModel, type OnnxModel } from "../onnx/model-file.js";
 import { DataType, type TensorProto } from "../onnx/proto.js";
 import { dimsOf, elementCount } from "../onnx/tensor.js";
+import { averagedCheckpoint } from "./averages.js";
 import { loadCheckpoint, type Position, writeFileAtomically } from "./checkpoint.js";
 import { replaceInitializers } from "./export.js";
 import { RunDirectory } from "./run-directory.js";
@@ -18,6 +19,8 @@ import type { TrainingState } from "./state.js";
 export interface ParameterExportOptions {
   /** Which checkpoint's parameters; default that of the best evaluation when the run keeps it, else the newest. */
   readonly checkpoint?: string;
+  /** Take the running averages of the parameters (`averageDecay`); default whether the run evaluated them. */
+  readonly averaged?: boolean;
 }
 
 interface TrainedModel {
@@ -82,7 +85,7 @@ export async function exportSafetensors(
 
 async function openTrained(directory: string, options: ParameterExportOptions): Promise<TrainedModel> {
   const run = new RunDirectory(directory);
-  run.readOptions();
+  const { averaged = run.readOptions().run.averaged ?? false } = options;
   const checkpoint = options.checkpoint ?? run.bestCheckpoint();
   if (!existsSync(run.sourceFile)) {
     throw new FishyError(
@@ -91,8 +94,9 @@ async function openTrained(directory: string, options: ParameterExportOptions): 
   }
   const { state, position } = loadCheckpoint(checkpoint);
   const source = await loadModel(run.sourceFile);
-  const model = { ...source, proto: replaceInitializers(source.proto, state.model) };
   const { manifest } = await run.readProgram();
+  const values = averaged ? averagedCheckpoint(state, manifest.parameters, checkpoint) : state.model;
+  const model = { ...source, proto: replaceInitializers(source.proto, values) };
   const provenance = provenanceOf(model.proto);
   const statistics = manifest.runningStatistics.map(({ name }) => name);
   const trainable = provenance?.trainable ?? manifest.parameters.map(({ name }) => name);

@@ -16,6 +16,7 @@ import { loadModel, type SavedModel, saveModel } from "../onnx/model-file.js";
 import { DataType, type ModelProto, type TensorProto } from "../onnx/proto.js";
 import { dataTypeName, dimsOf } from "../onnx/tensor.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
+import { averagedCheckpoint } from "./averages.js";
 import { loadCheckpoint } from "./checkpoint.js";
 import { RunDirectory } from "./run-directory.js";
 
@@ -103,6 +104,8 @@ export async function saveTrained(
 export interface ExportOptions {
   /** Which checkpoint's parameters; default that of the best evaluation when the run keeps it, else the newest. */
   readonly checkpoint?: string;
+  /** Take the running averages of the parameters (`averageDecay`); default whether the run evaluated them. */
+  readonly averaged?: boolean;
 }
 
 /**
@@ -111,9 +114,12 @@ export interface ExportOptions {
  */
 export async function exportModel(directory: string, path: string, options: ExportOptions = {}): Promise<SavedModel> {
   const run = new RunDirectory(directory);
-  run.readOptions();
-  const { state } = loadCheckpoint(options.checkpoint ?? run.bestCheckpoint());
-  return saveTrained(run, await run.readProgram(), state.model, path);
+  const { averaged = run.readOptions().run.averaged ?? false } = options;
+  const checkpoint = options.checkpoint ?? run.bestCheckpoint();
+  const { state } = loadCheckpoint(checkpoint);
+  const program = await run.readProgram();
+  const model = averaged ? averagedCheckpoint(state, program.manifest.parameters, checkpoint) : state.model;
+  return saveTrained(run, program, model, path);
 }
 
 /** Whether `run`'s trained model can be exported: it has its source, or its program's forward pass is that of inference. */

@@ -5,6 +5,7 @@ import { number, option, parseOptions } from "../optimizers/options.js";
 import type { OptimizerOptions } from "../optimizers/registry.js";
 import { DEVICE_SYNTAX, parseDevice } from "../runtime/devices.js";
 import { METRICS } from "./best.js";
+import { PRECISIONS } from "./precision.js";
 
 const count = number({ min: 1, integer: true });
 const text = z.string({ error: "must be a text" });
@@ -73,6 +74,12 @@ export const runOptions = z.strictObject({
   evaluateEvery: number({ min: 0, integer: true })
     .optional()
     .describe("Steps between evaluations of the held-out examples; default one epoch, 0 only at the end."),
+  averaged: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Evaluate, follow and export the running averages of the parameters (the optimizer's averageDecay) instead of the parameters.",
+    ),
   metric: z.enum(METRICS).default("loss").describe("What tells which evaluation is the best."),
   patience: count.optional().describe("Stops after as many evaluations without a better one."),
   minDelta: option(number({ min: 0 }), 0, "By how much an evaluation must be better to count as better."),
@@ -81,6 +88,10 @@ export const runOptions = z.strictObject({
   keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
   tensorboard: z.boolean().default(false).describe("Write TensorBoard's event files into the run's folder."),
   device: text.default("cpu").describe(`Where steps run: ${DEVICE_SYNTAX}.`),
+  precision: z
+    .enum(PRECISIONS)
+    .default("float32")
+    .describe("Type of the matrix products and convolutions of the forward and backward passes."),
   stepsPerRun: count
     .optional()
     .describe("Steps that run without a return to this process; default 1 on the CPU, up to 64 with CUDA."),

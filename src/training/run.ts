@@ -7,6 +7,7 @@ import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.j
 import type { RunLength } from "../optimizers/schedules.js";
 import { type Device, parseDevice } from "../runtime/devices.js";
 import { chooseDevice } from "../runtime/probe.js";
+import { requireAverages } from "./averages.js";
 import { loadCheckpoint, removeCheckpointsAfter, removeUnfinished } from "./checkpoint.js";
 import { createEngine } from "./engines.js";
 import { Evaluator, type LocatedModel } from "./evaluator.js";
@@ -98,6 +99,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
   const optimizer = setup.optimizer
     ? setup.optimizer(parameters, length)
     : createOptimizer(options.optimizer as OptimizerOptions, parameters, length);
+  const averages = options.averaged ? requireAverages(optimizer) : undefined;
   const { threads, seed } = options;
   const { inputs, batchSize } = source;
   const { device, why } = await chooseDevice(parseDevice(options.device));
@@ -153,10 +155,11 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     };
     const evaluate = (batches: AsyncIterable<Batch> | Iterable<Batch>) => {
       hooks.onActivity?.("evaluating");
-      return evaluator.evaluate(batches, (name) => engine.carriedTensor(name));
+      const averaged = (name: string) => engine.state.optimizer.get(averages?.get(name) ?? "")?.current.tensor;
+      return evaluator.evaluate(batches, (name) => averaged(name) ?? engine.carriedTensor(name));
     };
     const saver = new Saver({
-      ...{ state: engine.state, directory, fingerprint, options, best: start.best },
+      ...{ state: engine.state, directory, fingerprint, options, averages, best: start.best },
       onSave() {
         hooks.onActivity?.("saving");
         writer?.flush();
@@ -179,7 +182,9 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
             totalSteps,
             start,
             pauseAt: setup.pauseAt,
-            evaluateEvery: heldOut ? (options.evaluateEvery ?? (stepsPerEpoch ? Math.max(1, Math.round(stepsPerEpoch)) : 0)) : 0,
+            evaluateEvery: heldOut
+              ? (options.evaluateEvery ?? (stepsPerEpoch ? Math.max(1, Math.round(stepsPerEpoch)) : 0))
+              : 0,
             checkpointEvery: options.checkpointEvery,
             evaluate: () => evaluate(heldOut?.batches() ?? []),
             evaluated: (position, evaluation) => saver.evaluated(position, evaluation),

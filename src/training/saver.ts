@@ -1,6 +1,7 @@
 /** What a run keeps of its state: checkpoints at their times, and that of the best evaluation. */
 import { isFloat } from "../data/convert.js";
 import { FishyError, messageOf } from "../errors.js";
+import { averagedModel } from "./averages.js";
 import { type Best, BestFollower } from "./best.js";
 import { checkpointPath, loadCheckpoint, type Position, pruneCheckpoints, saveCheckpoint } from "./checkpoint.js";
 import type { Evaluation } from "./evaluator.js";
@@ -15,6 +16,8 @@ export interface SaverOptions {
   /** Where checkpoints go; none are written without. */
   readonly directory: RunDirectory | undefined;
   readonly fingerprint: Fingerprint;
+  /** The state that takes the parameters' place in the trained model, by parameter: their averages. */
+  readonly averages?: ReadonlyMap<string, string> | undefined;
   readonly options: Pick<ResolvedRunOptions, "keepBest" | "patience" | "metric" | "minDelta" | "keepCheckpoints">;
   /** The best evaluation before a resumed run's first step. */
   readonly best: Best | undefined;
@@ -87,10 +90,11 @@ export class Saver {
 
   /** Parameters and running statistics for the trained model: the best ones when they are kept, else the newest. */
   model(): TrainingState["model"] {
-    const { directory, state, options } = this.parts;
+    const { directory, state, options, averages } = this.parts;
     const kept = directory && options.keepBest ? directory.bestCheckpoint() : undefined;
     const isNewest = kept === undefined || kept === checkpointPath(directory?.path ?? "", this.savedStep);
-    return isNewest ? state.tensors().model : loadCheckpoint(kept).state.model;
+    const chosen = isNewest ? state.tensors() : loadCheckpoint(kept).state;
+    return averages ? averagedModel(chosen, averages) : chosen.model;
   }
 }
 
