@@ -9,6 +9,7 @@ import { METRICS, type Metric } from "../training/best.js";
 import { isCheckpoint } from "../training/checkpoint.js";
 import type { Evaluation } from "../training/evaluator.js";
 import type { RunOptions } from "../training/options.js";
+import { PRECISIONS, type Precision } from "../training/precision.js";
 import { Progress } from "../training/progress.js";
 import { latestRun, RunDirectory } from "../training/run-directory.js";
 import { artifactOptimizer, isLoadedArtifacts, openSource } from "../training/source.js";
@@ -50,6 +51,7 @@ export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   threads?: number;
   device?: string;
   stepsPerRun?: number;
+  precision?: Precision;
   resume?: string | true;
   acceptChanges?: boolean;
   pauseAt?: number;
@@ -121,6 +123,12 @@ export function trainCommand(): Command {
       "--steps-per-run <n>",
       "steps that run without a return to this process; default 1 on the CPU, up to 64 with CUDA",
       parseInteger,
+    )
+    .addOption(
+      new Option(
+        "--precision <type>",
+        "matrix products and convolutions of the forward and backward passes; default float32",
+      ).choices([...PRECISIONS]),
     )
     .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger)
     .option(
@@ -254,6 +262,7 @@ function runFlags(flags: TrainFlags): Partial<TrainOptions> {
     threads,
     device,
     stepsPerRun,
+    precision: flags.precision,
     lastBatch,
     prefetch,
     tensorboard,

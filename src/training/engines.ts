@@ -7,12 +7,16 @@ import { defaultStepsPerRun } from "./chunks.js";
 import { deviceOf, type Engine, type EngineOptions } from "./engine.js";
 import { LoopedStepper } from "./looped-stepper.js";
 import type { StatisticsBatches } from "./statistics-batches.js";
+import { withLossScaling } from "./loss-scaling.js";
+import { checkPrecision, type Precision, withPrecision } from "./precision.js";
 import { Stepper } from "./stepper.js";
 
 export interface EngineChoice extends EngineOptions {
   /** Default what `defaultStepsPerRun` finds. */
   readonly stepsPerRun?: number | undefined;
   readonly totalSteps: number;
+  /** Of matrix products and convolutions. Default float32. */
+  readonly precision?: Precision;
   /** Batches whose gradients a step takes together. Default 1. */
   readonly accumulation?: number;
   /** Where the statistics come from, if not from the gradient's batches. */
@@ -20,7 +24,8 @@ export interface EngineChoice extends EngineOptions {
 }
 
 /** @throws UsageError when the device cannot run so many steps at once, or steps cannot take so many batches. */
-export async function createEngine(options: EngineChoice): Promise<Engine> {
+export async function createEngine(choice: EngineChoice): Promise<Engine> {
+  const options = await inPrecision(choice);
   const { kind } = deviceOf(options);
   const { program, optimizer, inputs, batchSize, totalSteps, accumulation = 1, statistics } = options;
   if (accumulation > 1 || statistics) {

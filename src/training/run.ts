@@ -107,6 +107,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     ...{ program, optimizer, inputs, batchSize, seed, device, threads, totalSteps },
     directory: program.directory,
     stepsPerRun: options.stepsPerRun,
+    precision: options.precision,
     accumulation: options.accumulation,
     statistics: statisticsBatches(options, data, optimizer),
   });
@@ -256,6 +257,7 @@ function decidingOptions(
     ...(options.statisticsBatch !== undefined && { statisticsBatch: options.statisticsBatch }),
     // Devices round differently.
     ...(device.kind !== "cpu" && { device: device.kind }),
+    ...(options.precision !== "float32" && { precision: options.precision }),
   };
 }
 

@@ -12,6 +12,7 @@ import { judgedByLoss } from "../rewrite/evaluation.js";
 import { emitJudgement, type Judged, type JudgementOutputs } from "../rewrite/judgement.js";
 import type { ManifestParameter, TrainingProgram } from "../rewrite/manifest.js";
 import { Accumulators } from "./accumulation.js";
+import { LOSS_SCALE } from "./precision.js";
 import { copyProgramGraph, finishGraph, modelAround } from "./program-graph.js";
 
 /** A graph and the names by which it is fed and read. Inputs that the graph does not read are absent. */
@@ -69,6 +70,12 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
   for (const spec of optimizer.state) {
     types.set(spec.name, { elemType: spec.type, shape: spec.dims });
     stateInputs.set(spec.name, newInput(`state/${spec.name}`, { elemType: spec.type, shape: spec.dims }));
+  }
+  const lossScale = stateInputs.get(LOSS_SCALE);
+  if (lossScale !== undefined) {
+    // What is an input of the program is state of the optimizer.
+    graph.input = graph.input.filter((info) => info.name !== LOSS_SCALE);
+    graph.node.unshift({ opType: "Identity", input: [lossScale], output: [LOSS_SCALE], name: LOSS_SCALE, attribute: [] });
   }
   const hyperparameters = new Map<string, string>();
   for (const name of Object.keys(optimizer.hyperparameters(1))) {
