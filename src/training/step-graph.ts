@@ -121,8 +121,12 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
   });
 
   graph.output = [];
+  // What a node makes becomes an output as it is: an Identity behind it would copy it where others read it too.
+  const taken = new Set([...graph.input, ...graph.initializer].map(({ name }) => name ?? ""));
+  for (const name of [manifest.lossOutput, manifest.loss.weight]) taken.add(name ?? "");
   const declare = (kind: string, name: string, value: string, type: ValueType): string => {
-    const output = b.op("Identity", [value], {}, `${kind}/${name}`);
+    const output = taken.has(value) ? b.op("Identity", [value], {}, `${kind}/${name}`) : value;
+    taken.add(output);
     b.output(output, type);
     return output;
   };
