@@ -2,14 +2,14 @@
 import type { GraphBuilder } from "../../onnx/builder.js";
 import { DataType } from "../../onnx/proto.js";
 
-/** Arithmetic on [count, d, d] in one precision. */
+/** Arithmetic on [count, d, d], or on [d, d] without a count, in one precision. */
 export class Arithmetic {
   readonly type: DataType;
   readonly double: boolean;
 
   constructor(
     precision: "float64" | "float32",
-    readonly count: number,
+    readonly count: number | undefined,
     readonly size: number,
   ) {
     this.double = precision === "float64";
@@ -24,16 +24,23 @@ export class Arithmetic {
     return this.constant(b, this.double ? 1e-300 : 1e-37);
   }
   filled(b: GraphBuilder, value: number): string {
-    return this.constant(b, new Array<number>(this.count).fill(value), [this.count, 1, 1]);
+    return this.constant(b, new Array<number>(this.count ?? 1).fill(value), this.scalars.shape);
+  }
+  /** False for each matrix. */
+  never(b: GraphBuilder): string {
+    return b.constant(DataType.BOOL, new Array<number>(this.count ?? 1).fill(0), this.scalars.shape);
+  }
+  private get lead(): number[] {
+    return this.count === undefined ? [] : [this.count];
   }
   get matrices() {
-    return { elemType: this.type, shape: [this.count, this.size, this.size] };
+    return { elemType: this.type, shape: [...this.lead, this.size, this.size] };
   }
   get vectors() {
-    return { elemType: this.type, shape: [this.count, this.size, 1] };
+    return { elemType: this.type, shape: [...this.lead, this.size, 1] };
   }
   get scalars() {
-    return { elemType: this.type, shape: [this.count, 1, 1] };
+    return { elemType: this.type, shape: [...this.lead, 1, 1] };
   }
 }
 

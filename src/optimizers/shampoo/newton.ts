@@ -6,6 +6,7 @@ import { coefficientTable } from "./coefficients.js";
 import { exactFraction } from "./fraction.js";
 import { emitLoop, emitUnrolled } from "./loop.js";
 import type { ShampooOptions } from "./options.js";
+import { randomVector } from "./random-vector.js";
 import { type Attempt, emitBranchedTries, emitTries } from "./tries.js";
 
 export interface RootOptions {
@@ -102,10 +103,11 @@ export function emitInverseRoots(
       },
     );
   const emit = options.unrolled ? emitBranchedTries : emitTries;
-  const tried = emit(b, a, c, ridge, options.root, attempt);
+  const tried = emit(b, a, [c], [a.matrices], ridge, options.root, attempt);
+  const [rooted] = tried.root as [string];
 
   // Undo the scaling: (unit·D)^(−1/p) = unit^(−1/p)·D^(−1/p).
-  const power = integerPower(b, tried.root, fraction.denominator);
+  const power = integerPower(b, rooted, fraction.denominator);
   const unscaled = b.mul(power, b.pow(unit, a.constant(b, -1 / exponent)));
   const root = a.double ? b.cast(unscaled, DataType.FLOAT) : unscaled;
   const overflow = b.op("IsInf", [b.reduce("ReduceMax", root, [1, 2], true)]);
@@ -114,7 +116,7 @@ export function emitInverseRoots(
   const failed = nonzero ? b.op("And", [b.op("Not", [ok]), nonzero]) : b.op("Not", [ok]);
   const condition = b.mul(
     b.add(top, tried.ridge),
-    b.pow(emitLargestStretch(b, a, tried.root, start), a.constant(b, fraction.numerator)),
+    b.pow(emitLargestStretch(b, a, rooted, start), a.constant(b, fraction.numerator)),
   );
   const flat = (value: string, type?: DataType) => b.reshape(type === undefined ? value : b.cast(value, type), [count]);
   return {
@@ -245,7 +247,7 @@ function emitIteration(
     h: { value: b.mul(first, b.pow(bound, a.constant(b, -1 / p))), type: a.matrices },
     row: {
       value: b.min(b.add(row, b.i32(1)), b.i32(last)),
-      type: { elemType: DataType.INT32, shape: [a.count, 1, 1] },
+      type: { elemType: DataType.INT32, shape: a.scalars.shape },
     },
   };
   const unfinished = (inner: GraphBuilder, at: string) => any(inner, inner.less(at, inner.i32(last)));
@@ -271,7 +273,7 @@ function emitIteration(
   // A maximum may pass over NaN; a sum does not.
   const finite = b.mul(b.reduceSum(error, [1, 2], true), a.constant(b, 0));
   const residual = b.add(b.reduce("ReduceMax", b.abs(error), [1, 2], true), finite);
-  return { root: h, residual, iterations: b.cast(b.add(b.sub(ended.row, row), b.i32(1)), a.type) };
+  return { root: [h], residual, iterations: b.cast(b.add(b.sub(ended.row, row), b.i32(1)), a.type) };
 }
 
 /** Rounds after the first, and before the last, when the ridge is the smallest of float32 and the bound d^(1/8) too large. */
@@ -307,15 +309,4 @@ function timesPower(b: GraphBuilder, x: string, y: string, p: number): string {
 /** hᵠ for the denominator q of a rational exponent. */
 function integerPower(b: GraphBuilder, h: string, q: number): string {
   return q === 1 ? h : timesPower(b, h, h, q - 1);
-}
-
-/** Numbers in (−1, 1) that stay the same from run to run (mulberry32). */
-function randomVector(size: number): number[] {
-  let state = 0x9e3779b9;
-  return Array.from({ length: size }, () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1;
-  });
 }

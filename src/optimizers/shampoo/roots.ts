@@ -1,8 +1,9 @@
 /** The refresh of all preconditioners: blocks of one size and exponent are stacked and rooted together. */
-import type { GraphBuilder } from "../../onnx/builder.js";
+import { type GraphBuilder, valueInfo } from "../../onnx/builder.js";
 import { DataType } from "../../onnx/proto.js";
 import type { StateSpec, StepResult, StepValues } from "../optimizer.js";
 import { emitInverseRoots, type InverseRoots, type RootOptions } from "./newton.js";
+import { emitTiledRoot, isTiled } from "./tiled-roots.js";
 
 /** The blocks along one axis of a region: equal matrices with one exponent. */
 export interface Factor {
@@ -32,7 +33,7 @@ export interface RootGroup {
 /** Elements of a stack beyond which more matrices gain nothing and only push each other out of the cache. */
 const STACK_ELEMENTS = 2 ** 20;
 
-/** Groups factors of one size and exponent, up to `STACK_ELEMENTS` in a stack. */
+/** Groups factors of one size and exponent, small ones up to `STACK_ELEMENTS` in a stack. */
 export function groupFactors(factors: readonly Factor[]): RootGroup[] {
   const stacks = new Map<string, Factor[][]>();
   for (const factor of factors) {
@@ -42,7 +43,8 @@ export function groupFactors(factors: readonly Factor[]): RootGroup[] {
     if (known.length === 0) stacks.set(key, known);
     const open = known[known.length - 1];
     const count = (open ?? []).reduce((sum, other) => sum + other.count, 0);
-    if (open && (count + factor.count) * factor.size ** 2 <= STACK_ELEMENTS) open.push(factor);
+    const fits = isTiled(factor.size) || (count + factor.count) * factor.size ** 2 <= STACK_ELEMENTS;
+    if (open && fits) open.push(factor);
     else known.push([factor]);
   }
   return [...stacks].flatMap(([key, groups]) =>
@@ -91,7 +93,7 @@ export function emitRoots(
 ): StepResult {
   const state = new Map<string, string>();
   const blockMetrics = new Map<string, string>();
-  const all: InverseRoots[] = [];
+  const all: Refreshed[] = [];
   const stacked = (group: RootGroup, name: (factor: Factor) => string) =>
     b.concat(
       group.factors.map((one) => {
@@ -104,10 +106,8 @@ export function emitRoots(
     b.scope(`roots/${group.name}`, () => {
       const statistics = stacked(group, (one) => one.statistics);
       const before = stacked(group, (one) => one.preconditioner);
-      const roots = emitInverseRoots(b, statistics, group.count, group.size, group.exponent, options, factor);
-      const usable = b.reshape(roots.usable, [group.count, 1, 1]);
-      const root = scaledByTrace(b, group, roots.root, statistics, factor);
-      const after = b.where(usable, root, before);
+      const emit = isTiled(group.size) && !options.unrolled ? emitOneByOne : emitTogether;
+      const { after, ...roots } = emit(b, group, statistics, before, options, factor);
       splitStack(b, group, after).forEach((value, i) => {
         const one = group.factors[i] as Factor;
         state.set(one.preconditioner, one.count === 1 ? b.squeeze(value, [0]) : value);
@@ -118,7 +118,7 @@ export function emitRoots(
       state.set(name, failures);
       const metrics = { ...roots, failures };
       for (const metric of BLOCK_METRICS) blockMetrics.set(`roots/${group.name}/${metric}`, metrics[metric]);
-      all.push(roots);
+      all.push({ ...roots, after });
     });
   }
   const reduced = (metric: "residual" | "condition" | "iterations" | "retries") =>
@@ -152,6 +152,61 @@ export function emitRoots(
   };
 }
 
+/** What a group's refresh gives: the new preconditioners, [count, d, d], and [count] values for each matrix. */
+type Refreshed = Omit<InverseRoots, "root" | "usable"> & { readonly after: string };
+
+function emitTogether(
+  b: GraphBuilder,
+  group: RootGroup,
+  statistics: string,
+  before: string,
+  options: RootOptions,
+  factor: string | undefined,
+): Refreshed {
+  const roots = emitInverseRoots(b, statistics, group.count, group.size, group.exponent, options, factor);
+  const usable = b.reshape(roots.usable, [group.count, 1, 1]);
+  return { ...roots, after: b.where(usable, scaledByTrace(b, group, roots.root, statistics, factor), before) };
+}
+
+const PER_MATRIX = ["failed", "residual", "condition", "iterations", "retries"] as const;
+
+/** Large matrices: a Scan, which computes one root after the other. */
+function emitOneByOne(
+  b: GraphBuilder,
+  group: RootGroup,
+  statistics: string,
+  before: string,
+  options: RootOptions,
+  factor: string | undefined,
+): Refreshed {
+  const { size, exponent } = group;
+  const inner = b.subgraph("root");
+  const input = (hint: string) => {
+    const name = inner.unique(hint);
+    inner.graph.input.push(valueInfo(name, { elemType: DataType.FLOAT, shape: [size, size] }));
+    return name;
+  };
+  const [one, previous] = [input("statistics"), input("preconditioner")];
+  const roots = emitTiledRoot(inner, one, size, exponent, options, factor);
+  const after = inner.where(roots.usable, scaledByTrace(inner, group, roots.root, one, factor), previous);
+  inner.output(inner.op("Identity", [after]), { elemType: DataType.FLOAT, shape: [size, size] });
+  for (const key of PER_MATRIX) {
+    const elemType = key === "failed" ? DataType.BOOL : DataType.FLOAT;
+    inner.output(inner.reshape(roots[key], []), { elemType, shape: [] });
+  }
+  const [stack, ...values] = b.node("Scan", [statistics, before], {
+    outputs: 1 + PER_MATRIX.length,
+    attributes: { num_scan_inputs: 2, body: inner.graph },
+  });
+  return {
+    after: stack as string,
+    ...(Object.fromEntries(PER_MATRIX.map((key, i) => [key, values[i]])) as Record<
+      (typeof PER_MATRIX)[number],
+      string
+    >),
+  };
+}
+
 function scaledByTrace(
   b: GraphBuilder,
   group: RootGroup,
@@ -161,7 +216,7 @@ function scaledByTrace(
 ): string {
   if (group.tracePower === 0) return root;
   const eye = b.op("EyeLike", [b.op("ConstantOfShape", [b.i64([group.size, group.size])])], { dtype: DataType.FLOAT });
-  const trace = b.reduceSum(b.mul(statistics, eye), [1, 2], true);
+  const trace = b.reduceSum(b.mul(statistics, eye), [-2, -1], true);
   return b.mul(root, b.pow(factor ? b.mul(trace, factor) : trace, b.f32(group.tracePower)));
 }
 

@@ -1,12 +1,13 @@
 /** A root that misses its threshold is tried again with a larger ridge. */
-import type { GraphBuilder } from "../../onnx/builder.js";
+import type { GraphBuilder, ValueType } from "../../onnx/builder.js";
 import { DataType } from "../../onnx/proto.js";
 import { type Arithmetic, any } from "./arithmetic.js";
 import { emitLoop } from "./loop.js";
 import type { ShampooOptions } from "./options.js";
 
 export interface Attempt {
-  readonly root: string;
+  /** The root, in one value or in several. */
+  readonly root: readonly string[];
   readonly residual: string;
   readonly iterations: string;
 }
@@ -17,11 +18,15 @@ export interface Tries extends Attempt {
   readonly ridge: string;
 }
 
-/** Tries again, with ten times the ridge, as long as a matrix of the stack has no root. */
+/**
+ * Tries again, with ten times the ridge, as long as a matrix of the stack has no root.
+ * @param matrices values of the types that the root has.
+ */
 export function emitTries(
   b: GraphBuilder,
   a: Arithmetic,
-  matrices: string,
+  matrices: readonly string[],
+  types: readonly ValueType[],
   ridge: string,
   options: ShampooOptions["root"],
   attempt: (b: GraphBuilder, ridge: string) => Attempt,
@@ -32,28 +37,30 @@ export function emitTries(
     const only = attempt(b, ridge);
     return { ...only, ok: accept(b, only.residual), retries: a.filled(b, 0), ridge };
   }
-  const result = emitLoop(
+  const parts = Object.fromEntries(matrices.map((value, i) => [`root${i}`, { value, type: types[i] as ValueType }]));
+  const rootOf = (values: Readonly<Record<string, string>>) => matrices.map((_, i) => values[`root${i}`] as string);
+  const result = emitLoop<string>(
     b,
     options.retries + 1,
     {
-      root: { value: matrices, type: a.matrices },
+      ...parts,
       residual: { value: a.filled(b, 0), type: a.scalars },
       iterations: { value: a.filled(b, 0), type: a.scalars },
       ridge: { value: b.mul(ridge, a.filled(b, 1)), type: a.scalars },
       tries: { value: a.filled(b, -1), type: a.scalars },
-      ok: {
-        value: b.constant(DataType.BOOL, new Array<number>(a.count).fill(0), [a.count, 1, 1]),
-        type: { elemType: DataType.BOOL, shape: [a.count, 1, 1] },
-      },
+      ok: { value: a.never(b), type: { elemType: DataType.BOOL, shape: a.scalars.shape } },
     },
-    (inner, before) => {
+    (inner, values) => {
+      const before = values as Record<"residual" | "iterations" | "ridge" | "tries" | "ok", string>;
       const next = attempt(inner, before.ridge);
-      const keep = (old: string, fresh: string) => inner.where(before.ok, old, fresh);
+      // A matrix alone is not tried again once it has its root.
+      const keep = (old: string, fresh: string) => ((a.count ?? 1) === 1 ? fresh : inner.where(before.ok, old, fresh));
       const ok = inner.op("Or", [before.ok, accept(inner, next.residual)]);
+      const roots = rootOf(values).map((old, i) => [`root${i}`, keep(old, next.root[i] as string)]);
       return {
         again: any(inner, inner.op("Not", [ok])),
         values: {
-          root: keep(before.root, next.root),
+          ...Object.fromEntries(roots),
           residual: keep(before.residual, next.residual),
           iterations: keep(before.iterations, next.iterations),
           ridge: inner.where(ok, before.ridge, inner.mul(before.ridge, a.constant(inner, 10))),
@@ -62,15 +69,16 @@ export function emitTries(
         },
       };
     },
-  );
-  return { ...result, retries: result.tries };
+  ) as Record<"residual" | "iterations" | "ridge" | "tries" | "ok", string>;
+  return { ...result, root: rootOf(result), retries: result.tries };
 }
 
 /** The same as branches, one inside the other, where there is no Loop. Bools leave a branch as floats, which all devices copy. */
 export function emitBranchedTries(
   b: GraphBuilder,
   a: Arithmetic,
-  _matrices: string,
+  _matrices: readonly string[],
+  _types: readonly ValueType[],
   ridge: string,
   options: ShampooOptions["root"],
   attempt: (b: GraphBuilder, ridge: string) => Attempt,
@@ -79,7 +87,8 @@ export function emitBranchedTries(
     inner.cast(inner.op("LessOrEqual", [residual, a.constant(inner, options.threshold)]), a.type);
   const keys = ["root", "residual", "iterations", "ridge", "retries", "accepted"] as const;
   type State = Record<(typeof keys)[number], string>;
-  const first = attempt(b, ridge);
+  const single = ({ root, ...rest }: Attempt) => ({ root: root[0] as string, ...rest });
+  const first = single(attempt(b, ridge));
   let state: State = {
     ...first,
     iterations: b.mul(first.iterations, a.filled(b, 1)),
@@ -101,7 +110,7 @@ export function emitBranchedTries(
       const done = inner.greater(before.accepted, a.constant(inner, 0.5));
       const keep = (old: string, fresh: string) => inner.where(done, old, fresh);
       const larger = keep(before.ridge, inner.mul(before.ridge, a.constant(inner, 10)));
-      const next = attempt(inner, larger);
+      const next = single(attempt(inner, larger));
       return {
         root: keep(before.root, next.root),
         residual: keep(before.residual, next.residual),
@@ -119,5 +128,5 @@ export function emitBranchedTries(
     });
     state = Object.fromEntries(keys.map((key, i) => [key, outputs[i]])) as State;
   }
-  return { ...state, ok: b.greater(state.accepted, a.constant(b, 0.5)) };
+  return { ...state, root: [state.root], ok: b.greater(state.accepted, a.constant(b, 0.5)) };
 }
