@@ -6,7 +6,6 @@ import type { OptimizerOptions } from "../optimizers/registry.js";
 import { DEVICE_SYNTAX, parseDevice } from "../runtime/devices.js";
 import { METRICS } from "./best.js";
 import { PRECISIONS } from "./precision.js";
-import { PRECISIONS } from "./precision.js";
 
 const count = number({ min: 1, integer: true });
 const text = z.string({ error: "must be a text" });
@@ -89,10 +88,6 @@ export const runOptions = z.strictObject({
   keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
   tensorboard: z.boolean().default(false).describe("Write TensorBoard's event files into the run's folder."),
   device: text.default("cpu").describe(`Where steps run: ${DEVICE_SYNTAX}.`),
-  precision: z
-    .enum(PRECISIONS)
-    .default("float32")
-    .describe("Type of the matrix products and convolutions of the forward and backward passes."),
   precision: z
     .enum(PRECISIONS)
     .default("float32")
