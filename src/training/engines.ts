@@ -6,9 +6,9 @@ import { checkAccumulation } from "./accumulation.js";
 import { defaultStepsPerRun } from "./chunks.js";
 import { deviceOf, type Engine, type EngineOptions } from "./engine.js";
 import { LoopedStepper } from "./looped-stepper.js";
-import type { StatisticsBatches } from "./statistics-batches.js";
 import { withLossScaling } from "./loss-scaling.js";
 import { checkPrecision, type Precision, withPrecision } from "./precision.js";
+import type { StatisticsBatches } from "./statistics-batches.js";
 import { Stepper } from "./stepper.js";
 
 export interface EngineChoice extends EngineOptions {
@@ -21,6 +21,24 @@ export interface EngineChoice extends EngineOptions {
   readonly accumulation?: number;
   /** Where the statistics come from, if not from the gradient's batches. */
   readonly statistics?: StatisticsBatches | undefined;
+}
+
+/** The program and the optimizer that a precision wants. */
+async function inPrecision<T extends EngineChoice>(options: T): Promise<T> {
+  const { precision = "float32", program, optimizer, accumulation = 1, statistics } = options;
+  if (precision === "float32") return options;
+  checkPrecision(precision, deviceOf(options));
+  const isScaled = precision === "float16";
+  if (isScaled && (accumulation > 1 || statistics)) {
+    throw new UsageError(
+      "Precision float16 scales the loss of each batch by itself, so that steps cannot take several batches (accumulation) or others for their statistics. Use bfloat16 or float32.",
+    );
+  }
+  return {
+    ...options,
+    program: await withPrecision(program, precision),
+    ...(isScaled && { optimizer: withLossScaling(optimizer) }),
+  };
 }
 
 /** @throws UsageError when the device cannot run so many steps at once, or steps cannot take so many batches. */

@@ -75,7 +75,8 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
   if (lossScale !== undefined) {
     // What is an input of the program is state of the optimizer.
     graph.input = graph.input.filter((info) => info.name !== LOSS_SCALE);
-    graph.node.unshift({ opType: "Identity", input: [lossScale], output: [LOSS_SCALE], name: LOSS_SCALE, attribute: [] });
+    const [input, output] = [[lossScale], [LOSS_SCALE]];
+    graph.node.unshift({ opType: "Identity", input, output, name: LOSS_SCALE, attribute: [] });
   }
   const hyperparameters = new Map<string, string>();
   for (const name of Object.keys(optimizer.hyperparameters(1))) {
