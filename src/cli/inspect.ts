@@ -3,6 +3,7 @@ import { Command } from "commander";
 import type { LoadedArtifacts } from "../artifacts/load.js";
 import { inspectModel, type ModelDescription } from "../rewrite/inspect.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
+import { printDiff } from "./diff.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatCount, formatTable } from "./table.js";
@@ -11,8 +12,13 @@ export function inspectCommand(): Command {
   const command = new Command("inspect")
     .description("show inputs, parameters, layers, boundaries, families, and operators without a gradient")
     .argument("[model]", "an ONNX model, or a folder of ONNX Runtime's training artifacts")
+    .option("--diff <models...>", "compare two models or training programs instead: nodes, plans, parameters' values")
     .option("--json", "print the description as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: InspectFlags) => {
+    if (flags.diff) {
+      await printDiff(path, flags.diff, flags.json ?? false);
+      return;
+    }
     const source = await openSource(path, sourceOptionsOf(flags));
     const artifacts = isLoadedArtifacts(source) ? source : undefined;
     const options = rewriteOptionsOf(flags);
@@ -28,7 +34,10 @@ export function inspectCommand(): Command {
   });
 }
 
-type InspectFlags = ModelFlags & SourceFlags & { json?: boolean };
+interface InspectFlags extends ModelFlags, SourceFlags {
+  diff?: string[];
+  json?: boolean;
+}
 
 function describeArtifacts({ files, checkpoint, optimizer, trainable, frozen, outputs, notes }: LoadedArtifacts) {
   const groups = checkpoint?.optimizerGroups.map(({ name, step, learningRate, moments }) => ({
