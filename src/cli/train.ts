@@ -3,11 +3,11 @@ import { basename, dirname, extname, join, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { OPTIMIZER_NAMES, type OptimizerOptions, parseOptimizerOptions } from "../optimizers/registry.js";
+import { Dashboard } from "../report/dashboard.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
 import { DEVICE_SYNTAX } from "../runtime/devices.js";
 import { METRICS, type Metric } from "../training/best.js";
 import { isCheckpoint } from "../training/checkpoint.js";
-import type { Evaluation } from "../training/evaluator.js";
 import type { RunOptions } from "../training/options.js";
 import { PRECISIONS, type Precision } from "../training/precision.js";
 import { Progress } from "../training/progress.js";
@@ -18,7 +18,7 @@ import { parseAssignments, readConfig, type TrainConfig } from "./config.js";
 import { addDataOptions, DATA_FORMATS, type DataFlags, dataOptionsOf } from "./data-options.js";
 import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOptionsOf } from "./model-options.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
-import { formatTable } from "./table.js";
+import { formatResult, summaryOf } from "./train-result.js";
 
 export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   config?: string;
@@ -55,6 +55,7 @@ export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   resume?: string | true;
   acceptChanges?: boolean;
   pauseAt?: number;
+  dashboard?: number | true;
   quiet?: boolean;
   verbose?: boolean;
   json?: boolean;
@@ -137,21 +138,34 @@ export function trainCommand(): Command {
     )
     .option("--accept-changes", "go on although options differ from those of the checkpoint")
     .option("--pause-at <step>", "end after this step, evaluated and saved; --resume goes on from there", parseInteger)
+    .option(
+      "--dashboard [port]",
+      "the report of the run while it goes on, at 127.0.0.1; default any free port",
+      parseInteger,
+    )
     .option("-q, --quiet", "no progress")
     .option("-v, --verbose", "progress with the optimizer's diagnostics")
     .option("--json", "print the result as one line of JSON");
   return addSourceOptions(addModelOptions(addDataOptions(command))).action(
     async (model: string | undefined, flags: TrainFlags) => {
+      const { directory, start } = flags.resume ? resumedRun(model, flags) : await newRun(model, flags);
+      const dashboard = await startDashboard(directory, flags);
       const progress = flags.quiet ? undefined : new Progress({ verbose: flags.verbose ?? false });
       const { pauseAt } = flags;
-      const follow = { handleSignals: true, ...(pauseAt !== undefined && { pauseAt }), ...progress?.hooks };
       let result: TrainResult;
       try {
-        result = flags.resume
-          ? await resumeRun(model, flags, follow)
-          : await train({ ...(await optionsOf(model, flags)), ...follow });
+        result = await start({
+          handleSignals: true,
+          ...(pauseAt !== undefined && { pauseAt }),
+          ...progress?.hooks,
+          onPlan(plan) {
+            if (dashboard) dashboard.totalSteps = plan.totalSteps;
+            progress?.hooks.onPlan(plan);
+          },
+        });
       } finally {
         progress?.finish();
+        await dashboard?.close();
       }
       process.stdout.write(`${flags.json ? JSON.stringify(summaryOf(result)) : formatResult(result)}\n`);
       if (result.outcome === "interrupted") process.exitCode = EXIT_INTERRUPTED;
@@ -159,8 +173,26 @@ export function trainCommand(): Command {
   );
 }
 
+/** A run that is ready to start, and its folder. */
+interface ReadyRun {
+  readonly directory: string;
+  start(follow: FollowOptions): Promise<TrainResult>;
+}
+
+async function newRun(model: string | undefined, flags: TrainFlags): Promise<ReadyRun> {
+  const options = await trainOptionsOf(flags.config ? readConfig(flags.config) : {}, model, flags);
+  return { directory: options.outDir, start: (follow) => train({ ...options, ...follow }) };
+}
+
+async function startDashboard(directory: string, { dashboard: port }: TrainFlags): Promise<Dashboard | undefined> {
+  if (port === undefined) return undefined;
+  const dashboard = await Dashboard.start({ directory, ...(port !== true && { port }) });
+  process.stderr.write(`Dashboard: ${dashboard.url}\n`);
+  return dashboard;
+}
+
 /** What may be given again beside `--resume`: anything that the run was started with. */
-async function resumeRun(model: string | undefined, flags: TrainFlags, follow: FollowOptions): Promise<TrainResult> {
+function resumedRun(model: string | undefined, flags: TrainFlags): ReadyRun {
   const config: TrainConfig = flags.config ? readConfig(flags.config) : {};
   const { model: configModel, out, rewrite, optimizer, data, ...run } = config;
   const where =
@@ -190,11 +222,8 @@ async function resumeRun(model: string | undefined, flags: TrainFlags, follow: F
     ...(paths !== undefined && { data: paths }),
     ...(changesOptimizer && { optimizer: parseOptimizerOptions(optimizerOf(own, flags)) }),
   } as Partial<RunOptions>;
-  return resume(directory, { ...follow, ...checkpoint, changes, acceptChanges: flags.acceptChanges ?? false });
-}
-
-async function optionsOf(model: string | undefined, flags: TrainFlags): Promise<TrainOptions> {
-  return trainOptionsOf(flags.config ? readConfig(flags.config) : {}, model, flags);
+  const orders = { ...checkpoint, changes, acceptChanges: flags.acceptChanges ?? false };
+  return { directory, start: (follow) => resume(directory, { ...follow, ...orders }) };
 }
 
 /** The options of a run from a configuration and, winning over it, the command line. */
@@ -202,7 +231,7 @@ export async function trainOptionsOf(
   config: TrainConfig,
   model: string | undefined,
   flags: TrainFlags,
-): Promise<TrainOptions> {
+): Promise<TrainOptions & { readonly outDir: string }> {
   const { model: configModel, out, rewrite, optimizer, data, ...run } = config;
   const path = model ?? configModel;
   const sources = sourceOptionsOf(flags);
@@ -287,49 +316,4 @@ function heldOutOf(values: readonly string[]): number | string[] {
 function defaultFolder(model: string, optimizer: string): string {
   const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
   return join(RUNS, `${basename(model, extname(model))}-${optimizer}-${time}`);
-}
-
-/** What a program reads: everything but the tensors. */
-function summaryOf({ state: _state, losses: _losses, ...summary }: TrainResult): Omit<TrainResult, "state" | "losses"> {
-  return summary;
-}
-
-const OUTCOMES = {
-  completed: "Trained",
-  interrupted: "Stopped after",
-  "stopped early": "Stopped early after",
-  paused: "Paused after",
-} as const;
-
-function formatResult(result: TrainResult): string {
-  const { train: fit, heldOut, best, outcome } = result;
-  const caveat = heldOut?.caveat ?? fit?.caveat;
-  return [
-    `${OUTCOMES[outcome]} ${result.steps} steps in ${result.seconds.toFixed(1)} s (${(1000 * result.secondsPerStep).toFixed(1)} ms a step, median ${(1000 * result.medianSecondsPerStep).toFixed(1)} ms)`,
-    ...(fit || heldOut ? [evaluationTable({ training: fit, "held out": heldOut })] : []),
-    ...(best ? [`Best ${best.metric}: ${best.value.toPrecision(6)} at step ${best.step}`] : []),
-    ...(caveat ? [`Note: ${caveat}`] : []),
-    ...(result.modelFile ? [`Model: ${result.modelFile}`] : []),
-    ...(result.directory ? [`Run: ${result.directory}`] : []),
-  ].join("\n");
-}
-
-function evaluationTable(evaluations: Readonly<Record<string, Evaluation | undefined>>): string {
-  const percent = (value: number) => `${(100 * value).toFixed(2)} %`;
-  const digits = (value: number) => value.toPrecision(6);
-  const columns: [name: string, metric: Metric, format: (value: number) => string][] = [
-    ["loss", "loss", digits],
-    ["accuracy", "accuracy", percent],
-    ["top-5", "top5", percent],
-    ["perplexity", "perplexity", digits],
-    ["squared error", "reconstructionError", digits],
-  ];
-  const rows = Object.entries(evaluations).filter((row): row is [string, Evaluation] => row[1] !== undefined);
-  const shown = columns.filter(([, metric]) => rows.some(([, evaluation]) => evaluation[metric] !== undefined));
-  const cell = (value: number | undefined, format: (value: number) => string) =>
-    value === undefined ? "" : format(value);
-  return formatTable(
-    ["examples", ...shown.map(([name]) => name)],
-    rows.map(([name, evaluation]) => [name, ...shown.map(([, metric, format]) => cell(evaluation[metric], format))]),
-  );
 }

@@ -1,5 +1,5 @@
 /** The folder of a run: which files it holds and what is in them. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { decodeSafetensors, encodeSafetensors } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
@@ -182,6 +182,10 @@ export class RunDirectory {
 
   writeResult(summary: RunSummary): void {
     writeFileAtomically(this.resultFile, `${JSON.stringify(summary, null, 2)}\n`);
+  }
+
+  removeResult(): void {
+    rmSync(this.resultFile, { force: true });
   }
 
   /** The summary; undefined while the run goes on, or when it was killed. */

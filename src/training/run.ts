@@ -134,6 +134,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
       directory.writeRunOptions(options);
       // A killed run leaves lines beyond its last checkpoint.
       truncateMetrics(directory.metricsFile, start.step);
+      directory.removeResult();
       writer = new MetricsWriter(directory.metricsFile);
       if (options.tensorboard) events = new EventWriter(directory.path, start.step > 0 ? start.step + 1 : undefined);
       if (optimizer.blocks) directory.writeBlocks(optimizer.blocks);
