@@ -25,7 +25,7 @@ export type { Optimizer, ParameterSpec } from "./optimizers/optimizer.js";
 export { createOptimizer, OPTIMIZER_NAMES, type OptimizerName, type OptimizerOptions } from "./optimizers/registry.js";
 export type { RunReference } from "./report/collect.js";
 export { Dashboard } from "./report/dashboard.js";
-export { writeReport, writeReport } from "./report/report.js";
+export { writeReport } from "./report/report.js";
 export { inspectModel, type ModelDescription } from "./rewrite/inspect.js";
 export type { Manifest, TrainingProgram } from "./rewrite/manifest.js";
 export { planSections, type RewriteOptions, rewrite } from "./rewrite/rewrite.js";
