@@ -5,7 +5,8 @@
  *     θ ← θ − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
  *
  * written as lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε√(1 − β₂ᵗ)), which is the same in one pass less. Adam adds
- * wd·θ to g; AdamW multiplies θ by 1 − lr·wd first.
+ * wd·θ to g; AdamW multiplies θ by 1 − lr·wd first, as PyTorch does, or by 1 − s·wd, s the schedule's multiplier alone,
+ * as the paper writes it (`weightDecayKind: independent`).
  *
  * Hugging Face Transformers' AdamW, and with it ONNX Runtime's `adam_mode` 1
  * (orttraining/training_ops/cpu/optimizer/adamw/adamw.cc), adds ε to the root before its correction,
@@ -13,10 +14,19 @@
  */
 import { z } from "zod";
 import type { GraphBuilder } from "../onnx/builder.js";
-import { accumulate, addWeighted, learningRateOf, sharedOptions, square, weightDecay, zeros } from "./common.js";
+import {
+  accumulate,
+  addWeighted,
+  decayFactor,
+  decayKinds,
+  sharedOptions,
+  square,
+  weightDecay,
+  zeros,
+} from "./common.js";
 import type { Optimizer, ParameterSpec, StepResult, StepValues } from "./optimizer.js";
 import { number, option } from "./options.js";
-import type { RunLength } from "./schedules.js";
+import { createSchedule, type RunLength } from "./schedules.js";
 
 function adamShape(decay: number) {
   return {
@@ -28,29 +38,36 @@ function adamShape(decay: number) {
   };
 }
 
-export const adamOptions = z.strictObject({
-  name: z.literal("adam"),
-  ...adamShape(0),
-  weightDecay: option(weightDecay, 0, "Coupled (L2): weightDecay·θ is added to the gradient."),
-});
+export const adamOptions = z
+  .strictObject({
+    name: z.literal("adam"),
+    ...adamShape(0),
+    weightDecay: option(weightDecay, 0, "Coupled (L2): weightDecay·θ is added to the gradient."),
+  })
+  .describe(
+    "m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← θ − lr·(m/(1 − β₁ᵗ)) / (√(v/(1 − β₂ᵗ)) + ε), as PyTorch computes it (Kingma and Ba 2015).",
+  );
 
-export const adamwOptions = z.strictObject({
-  name: z.literal("adamw"),
-  ...adamShape(1e-2),
-  weightDecay: option(weightDecay, 1e-2, "Decoupled: θ is multiplied by 1 − lr·weightDecay."),
-  variant: z
-    .enum(["pytorch", "transformers"], { error: "must be pytorch or transformers" })
-    .default("pytorch")
-    .describe(
-      "Where epsilon and weight decay come in: as in PyTorch, or as in Hugging Face Transformers (adam_mode 1 of ONNX Runtime's training artifacts).",
-    ),
-});
+export const adamwOptions = z
+  .strictObject({
+    name: z.literal("adamw"),
+    ...adamShape(1e-2),
+    weightDecay: option(weightDecay, 1e-2, "wd of weightDecayKind."),
+    weightDecayKind: decayKinds("decoupled", "independent"),
+    variant: z
+      .enum(["pytorch", "transformers"], { error: "must be pytorch or transformers" })
+      .default("pytorch")
+      .describe(
+        "Where epsilon and weight decay come in: as in PyTorch, or as in Hugging Face Transformers (adam_mode 1 of ONNX Runtime's training artifacts).",
+      ),
+  })
+  .describe("Adam with weight decay beside the gradient instead of in it (Loshchilov and Hutter 2019).");
 
 type AdamOptions = z.output<typeof adamOptions> | z.output<typeof adamwOptions>;
 
 /** Adam or AdamW. State: `<parameter>/exp_avg` and `<parameter>/exp_avg_sq`, of the parameter's shape. */
 export function createAdam(options: AdamOptions, parameters: readonly ParameterSpec[], run: RunLength = {}): Optimizer {
-  const learningRate = learningRateOf(options, run);
+  const multiplier = createSchedule(options.schedule, run);
   const decoupled = options.name === "adamw";
   const transformers = options.name === "adamw" && options.variant === "transformers";
   const decays = options.weightDecay > 0;
@@ -59,7 +76,7 @@ export function createAdam(options: AdamOptions, parameters: readonly ParameterS
     parameters,
     state: parameters.flatMap((parameter) => [zeros(parameter, "exp_avg"), zeros(parameter, "exp_avg_sq")]),
     hyperparameters(step) {
-      const lr = learningRate(step);
+      const lr = options.learningRate * multiplier(step);
       const t = step + (run.momentSteps ?? 0);
       const correction = Math.sqrt(1 - options.beta2 ** t);
       return {
@@ -68,7 +85,7 @@ export function createAdam(options: AdamOptions, parameters: readonly ParameterS
         step_size: (lr * correction) / (1 - options.beta1 ** t),
         epsilon: transformers ? options.epsilon : options.epsilon * correction,
         ...(decays && !decoupled ? { weight_decay: options.weightDecay } : {}),
-        ...(decays && decoupled ? { decay_factor: 1 - lr * options.weightDecay } : {}),
+        ...(decays && options.name === "adamw" ? { decay_factor: decayFactor(options, multiplier(step)) } : {}),
       };
     },
     schedule: () => ({ statistics: false, roots: false }),

@@ -5,7 +5,7 @@ import { DataType } from "../onnx/proto.js";
 import { elementCount } from "../onnx/tensor.js";
 import type { ParameterSpec, StateSpec } from "./optimizer.js";
 import { number } from "./options.js";
-import { createSchedule, type RunLength, type Schedule, scheduleOptions } from "./schedules.js";
+import { scheduleOptions } from "./schedules.js";
 
 const group = z.strictObject({
   parameters: z
@@ -35,16 +35,33 @@ export function sharedOptions(learningRate: number) {
   };
 }
 
-/** The learning rate at a step. */
-export function learningRateOf(
-  options: { learningRate: number; schedule: z.output<typeof scheduleOptions> },
-  run: RunLength,
-): Schedule {
-  const multiplier = createSchedule(options.schedule, run);
-  return (step) => options.learningRate * multiplier(step);
+export const weightDecay = number({ min: 0 });
+
+const DECAYS = {
+  l2: "l2: wd·θ is added to the gradient",
+  decoupled: "decoupled: θ ← (1 − lr·wd)θ (PyTorch's AdamW)",
+  independent: "independent: θ ← (1 − s·wd)θ, s the schedule's multiplier alone (Loshchilov and Hutter 2019)",
+};
+type DecayKind = keyof typeof DECAYS;
+
+/** The `weightDecayKind` of a first-order optimizer, the first being the default. */
+export function decayKinds<K extends DecayKind>(first: K, ...others: K[]) {
+  const kinds: [K, ...K[]] = [first, ...others];
+  const fallback: DecayKind = first;
+  return z
+    .enum(kinds)
+    .default(fallback as never)
+    .describe(`${kinds.map((kind) => DECAYS[kind]).join(". ")}.`);
 }
 
-export const weightDecay = number({ min: 0 });
+/** What decoupled and independent weight decay multiply θ by. @param multiplier the schedule's. */
+export function decayFactor(
+  options: { learningRate: number; weightDecay: number; weightDecayKind: DecayKind },
+  multiplier: number,
+): number {
+  const { learningRate, weightDecay: rate, weightDecayKind: kind } = options;
+  return 1 - (kind === "independent" ? multiplier : multiplier * learningRate) * rate;
+}
 
 /** State of a parameter's shape that starts at zero. */
 export function zeros(parameter: ParameterSpec, name: string): StateSpec {

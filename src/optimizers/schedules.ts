@@ -9,7 +9,7 @@ import { number, option } from "./options.js";
 
 const duration = z
   .union([number({ min: 0, integer: true }), z.strictObject({ epochs: number({ min: 0 }) })], {
-    error: "must be a number of steps, or { epochs: number }",
+    error: "must be a number of steps of at least 0, or { epochs: number }",
   })
   .default(0)
   .describe("Linear warm-up, in steps or as { epochs }: the multiplier is step / warmup up to step = warmup.");
@@ -43,7 +43,11 @@ export const scheduleOptions = z.discriminatedUnion(
       .strictObject({
         kind: z.literal("step"),
         warmup: duration,
-        every: number({ min: 1, integer: true }).describe("Steps between two decays."),
+        every: z
+          .union([number({ min: 1, integer: true }), z.strictObject({ epochs: number({ min: 0, openMin: true }) })], {
+            error: "must be a number of steps of at least 1, or { epochs: number }",
+          })
+          .describe("Between two decays: steps, or { epochs }."),
         factor: option(number({ min: 0, max: 1, openMin: true }), 0.1, "What each decay multiplies by."),
       })
       .describe("factor^⌊steps after the warm-up / every⌋ (PyTorch's StepLR)."),
@@ -77,7 +81,7 @@ export interface RunLength {
 /** @throws UsageError when the schedule needs a length that neither its options nor `run` give. */
 export function createSchedule(options: z.output<typeof scheduleOptions>, run: RunLength = {}): Schedule {
   if (options.kind === "one-cycle") return oneCycle(options, totalOf(options, run));
-  const warmup = warmupSteps(options.warmup, run);
+  const warmup = stepsOf(options.warmup, run, "A warm-up");
   const decay = decayOf(options, warmup, run);
   return (step) => (step <= warmup ? step / warmup : decay(step - 1 - warmup));
 }
@@ -89,7 +93,10 @@ function decayOf(
   run: RunLength,
 ): (elapsed: number) => number {
   if (options.kind === "constant") return () => 1;
-  if (options.kind === "step") return (elapsed) => options.factor ** Math.floor(elapsed / options.every);
+  if (options.kind === "step") {
+    const every = Math.max(1, stepsOf(options.every, run, "A decay"));
+    return (elapsed) => options.factor ** Math.floor(elapsed / every);
+  }
   const length = totalOf(options, run) - warmup;
   if (length <= 0) {
     throw new UsageError(
@@ -126,10 +133,10 @@ function totalOf(options: { kind: string; totalSteps?: number | undefined }, run
   return steps;
 }
 
-function warmupSteps(warmup: number | { epochs: number }, run: RunLength): number {
-  if (typeof warmup === "number") return warmup;
+function stepsOf(duration: number | { epochs: number }, run: RunLength, what: string): number {
+  if (typeof duration === "number") return duration;
   if (run.stepsPerEpoch === undefined) {
-    throw new UsageError("A warm-up in epochs needs the number of steps in an epoch; give the warm-up in steps.");
+    throw new UsageError(`${what} in epochs needs the number of steps in an epoch; give it in steps.`);
   }
-  return Math.round(warmup.epochs * run.stepsPerEpoch);
+  return Math.round(duration.epochs * run.stepsPerEpoch);
 }

@@ -21,6 +21,8 @@ const RUNS: [string, OptimizerOptions][] = [
   ["adam", { name: "adam", learningRate: 0.01 }],
   ["adam_decay", { name: "adam", learningRate: 0.01, beta1: 0.8, beta2: 0.99, epsilon: 1e-4, weightDecay: 0.1 }],
   ["adamw", { name: "adamw", learningRate: 0.01, weightDecay: 0.1 }],
+  // What the learning rate makes of a decoupled decay, an independent one is given.
+  ["adamw", { name: "adamw", learningRate: 0.01, weightDecay: 0.001, weightDecayKind: "independent" }],
   ["sgd", { name: "sgd", learningRate: 0.1 }],
   ["sgd_momentum", { name: "sgd", learningRate: 0.1, momentum: 0.9 }],
   ["sgd_nesterov", { name: "sgd", learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.05 }],
@@ -45,6 +47,30 @@ describe("first-order optimizers", () => {
       expect(relativeError(optimizer.parameters.get("w") ?? [], reference[0] as number[])).toBeLessThan(1e-6);
       expect(relativeError(optimizer.parameters.get("b") ?? [], reference[1] as number[])).toBeLessThan(1e-6);
     }
+    await optimizer.release();
+  });
+
+  it.each(["l2", "decoupled", "independent"] as const)("sgd decays weights, %s, with its schedule", async (kind) => {
+    const [rate, decay, momentum] = [0.1, 0.3, 0.9];
+    const schedule = { kind: "linear", totalSteps: fixture.gradients.length, warmup: 2 } as const;
+    const options: OptimizerOptions = {
+      ...{ name: "sgd", learningRate: rate, momentum, weightDecay: decay, weightDecayKind: kind, schedule },
+    };
+    const optimizer = await createArrayOptimizer(options, start());
+    const multiplier = createSchedule(scheduleOptions.parse(schedule));
+    const theta = [...(fixture.start[0] as number[])];
+    const buffer = theta.map(() => 0);
+    for (const [i, [w, b]] of fixture.gradients.entries()) {
+      await optimizer.step({ w: w as number[], b: b as number[] });
+      const s = multiplier(i + 1);
+      const shrink = { l2: 1, decoupled: 1 - s * rate * decay, independent: 1 - s * decay }[kind];
+      for (const [k, old] of theta.entries()) {
+        const g = (w?.[k] as number) + (kind === "l2" ? decay * old : 0);
+        buffer[k] = momentum * (buffer[k] as number) + g;
+        theta[k] = shrink * old - s * rate * (buffer[k] as number);
+      }
+    }
+    expect(relativeError(optimizer.parameters.get("w") ?? [], theta)).toBeLessThan(1e-5);
     await optimizer.release();
   });
 
@@ -86,6 +112,16 @@ describe("options", () => {
     [{ name: "adam", schedule: { kind: "cosin" } }, /'schedule.kind' of adam must be .*kind: constant, linear, cosine/],
     [{ name: "adam", schedule: { kind: "cosine" } }, /cosine schedule needs its totalSteps/],
     [{ name: "adam", schedule: { kind: "constant", warmup: { epochs: 1 } } }, /warm-up in epochs needs/],
+    [{ name: "adam", schedule: { kind: "step", every: { epochs: 1 } } }, /decay in epochs needs/],
+    [
+      { name: "adam", schedule: { kind: "step", every: 0 } },
+      /'schedule.every' of adam must be .* at least 1, or \{ epochs/,
+    ],
+    [{ name: "adam", weightDecayKind: "independent" }, /adam has no option 'weightDecayKind'/],
+    [
+      { name: "adamw", weightDecayKind: "l2" },
+      /'weightDecayKind' of adamw must be "decoupled", "independent"; got "l2"/,
+    ],
     [{ name: "adam", schedule: { kind: "linear", totalSteps: 5, warmup: 5 } }, /5 steps in all but a warm-up of 5/],
   ])("refuses %o", (options, message) => {
     expect(create(options)).toThrow(message);
@@ -111,5 +147,7 @@ describe("schedules", () => {
     expect([1, 2, 3, 4, 5, 10, 14, 99].map(inSteps)).toEqual([0.25, 0.5, 0.75, 1, 1, 0.5, 1 - 9 / 10, 0]);
     const inEpochs = schedule({ kind: "linear", warmup: { epochs: 2 } }, { totalSteps: 14, stepsPerEpoch: 2 });
     expect([1, 7, 14].map(inEpochs)).toEqual([1, 7, 14].map(inSteps));
+    const every = schedule({ kind: "step", every: { epochs: 2 }, factor: 0.5 }, { stepsPerEpoch: 2.5 });
+    expect([1, 5, 6, 10, 11].map(every)).toEqual([1, 1, 0.5, 0.5, 0.25]);
   });
 });

@@ -19,7 +19,16 @@ export interface ReferenceOptions {
   isStatisticsStep: (step: number) => boolean;
   isRootStep: (step: number) => boolean;
   startStep: number;
-  graft: "none" | "sgd" | "adagrad" | "adagrad-normalized" | "rmsprop" | "rmsprop-normalized" | "adam" | "sqrt-n";
+  graft:
+    | "none"
+    | "sgd"
+    | "sgd-normalized"
+    | "adagrad"
+    | "adagrad-normalized"
+    | "rmsprop"
+    | "rmsprop-normalized"
+    | "adam"
+    | "sqrt-n";
   graftBeta2: number;
   graftEpsilon: number;
   graftPerBlock: boolean;
@@ -134,6 +143,7 @@ export class ReferenceShampoo {
   private graft(g: Matrix, numerator: Matrix): Matrix {
     const { graft, graftBeta2: beta, graftEpsilon: epsilon } = this.o;
     if (graft === "none" || graft === "sgd") return numerator;
+    if (graft === "sgd-normalized") return Matrix.mul(numerator, 1 / numerator.norm("frobenius"));
     if (graft === "sqrt-n") return numerator.clone().sign();
     const normalized = (x: Matrix) => (graft.endsWith("normalized") ? Matrix.mul(x, 1 / x.norm("frobenius")) : x);
     const sums = graft.startsWith("adagrad");

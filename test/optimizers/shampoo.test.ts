@@ -109,6 +109,7 @@ const CASES: [string, Options, Partial<ReferenceOptions>][] = [
     { graft: "adam", graftBeta2: 0.95, graftEpsilon: 1e-3 },
     { graft: "adam", graftBeta2: 0.95, graftEpsilon: 1e-3 },
   ],
+  ["graft sgd-normalized", { graft: "sgd-normalized" }, { graft: "sgd-normalized" }],
   ["graft sqrt-n", { graft: "sqrt-n" }, { graft: "sqrt-n" }],
   [
     "graft norm by block",
@@ -241,7 +242,7 @@ describe("ten steps of Shampoo", () => {
   it("are Fishy's when the sampled gradient is the true one", async () => {
     const w = [{ name: "w", dims: [7, 5], data: start }];
     const shampoo = await createArrayOptimizer({ name: "shampoo", ...PLAIN }, w);
-    const fishy = await createArrayOptimizer({ name: "fishy", ...PLAIN, exponent: 4 }, w);
+    const fishy = await createArrayOptimizer({ ...PLAIN, name: "fishy", exponent: 4 }, w);
     for (const gradient of gradients) {
       await shampoo.step({ w: gradient });
       await fishy.step({ w: gradient }, { w: gradient });

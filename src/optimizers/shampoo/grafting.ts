@@ -12,7 +12,7 @@ export type Graft = ShampooOptions["graft"];
 const TINY = 1e-25;
 
 export function hasSecondMoment(graft: Graft): boolean {
-  return graft !== "none" && graft !== "sgd" && graft !== "sqrt-n";
+  return graft !== "none" && graft !== "sgd" && graft !== "sgd-normalized" && graft !== "sqrt-n";
 }
 
 export interface GraftResult {
@@ -40,6 +40,7 @@ export function emitGraft(
 ): GraftResult {
   const { graft, graftBeta2 } = options;
   if (graft === "none" || graft === "sgd") return { step: numerator };
+  if (graft === "sgd-normalized") return { step: normalize(b, numerator) };
   if (graft === "sqrt-n") return { step: b.op("Sign", [numerator]) };
   const normalized = graft.endsWith("-normalized");
   const direction = normalized ? normalize(b, gradient) : gradient;

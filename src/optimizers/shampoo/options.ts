@@ -152,7 +152,17 @@ const shape = {
     "The first step (from 1) that is preconditioned; the graft steps before. Infinity never preconditions.",
   ),
   graft: z
-    .enum(["none", "sgd", "adagrad", "adagrad-normalized", "rmsprop", "rmsprop-normalized", "adam", "sqrt-n"])
+    .enum([
+      "none",
+      "sgd",
+      "sgd-normalized",
+      "adagrad",
+      "adagrad-normalized",
+      "rmsprop",
+      "rmsprop-normalized",
+      "adam",
+      "sqrt-n",
+    ])
     .default("adam")
     .describe(
       "The optimizer whose step length Shampoo's direction takes: sgd g; adagrad g/(√Σg² + ε); rmsprop g/(√v + ε); adam g/(√(v/(1 − β₂ᵗ)) + ε); sqrt-n sign(g); normalized forms take g/‖g‖.",
