@@ -1,6 +1,8 @@
 /** `fishy inspect MODEL`: what a model is made of, and what fishy could do with it. */
 import { Command } from "commander";
 import type { LoadedArtifacts } from "../artifacts/load.js";
+import { writePage } from "../report/page.js";
+import { editablePlan } from "../rewrite/editable-plan.js";
 import { inspectModel, type ModelDescription } from "../rewrite/inspect.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { printDiff } from "./diff.js";
@@ -13,6 +15,7 @@ export function inspectCommand(): Command {
     .description("show inputs, parameters, layers, boundaries, families, and operators without a gradient")
     .argument("[model]", "an ONNX model, or a folder of ONNX Runtime's training artifacts")
     .option("--diff <models...>", "compare two models or training programs instead: nodes, plans, parameters' values")
+    .option("--plan <file>", "write the boundaries and sections as YAML to edit, for --sections FILE")
     .option("--json", "print the description as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: InspectFlags) => {
     if (flags.diff) {
@@ -22,11 +25,20 @@ export function inspectCommand(): Command {
     const source = await openSource(path, sourceOptionsOf(flags));
     const artifacts = isLoadedArtifacts(source) ? source : undefined;
     const options = rewriteOptionsOf(flags);
-    const description = await inspectModel(
-      source.proto,
-      artifacts ? artifactRewriteOptions(artifacts, options) : options,
-    );
+    const resolved = artifacts ? artifactRewriteOptions(artifacts, options) : options;
     const title = path ?? artifacts?.files.eval ?? artifacts?.files.training ?? "";
+    if (flags.plan !== undefined) {
+      const { text, plan } = await editablePlan(source.proto, { ...resolved, directory: source.directory }, title);
+      writePage(flags.plan, text);
+      const counts = { boundaries: plan.boundaries.length, sections: plan.sections.length };
+      process.stdout.write(
+        flags.json
+          ? `${JSON.stringify({ plan: flags.plan, ...counts })}\n`
+          : `Wrote ${flags.plan} (boundaries: ${counts.boundaries}, sections: ${counts.sections})\n`,
+      );
+      return;
+    }
+    const description = await inspectModel(source.proto, resolved);
     const text = flags.json
       ? JSON.stringify({ ...description, ...(artifacts && { artifacts: describeArtifacts(artifacts) }) }, null, 2)
       : [...(artifacts ? [formatArtifacts(artifacts)] : []), formatDescription(title, description)].join("\n\n");
@@ -35,6 +47,7 @@ export function inspectCommand(): Command {
 }
 
 interface InspectFlags extends ModelFlags, SourceFlags {
+  plan?: string;
   diff?: string[];
   json?: boolean;
 }

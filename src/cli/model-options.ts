@@ -1,8 +1,11 @@
 /** Options that say how a source model becomes a program: shared by inspect, rewrite and train. */
+import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { FishyError, messageOf } from "../errors.js";
 import { LOSS_NAMES, type LossName } from "../losses/loss.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
-import { parseSections } from "../sections/spec.js";
+import { parsePlan } from "../sections/plan-file.js";
+import { parseSections, type SectionSpec } from "../sections/spec.js";
 
 export interface ModelFlags {
   loss?: LossName;
@@ -31,7 +34,7 @@ export function addModelOptions(command: Command): Command {
     .option("--class-axis <k>", "axis of the classes; default 1, the last for outputs of rank 3", parseInteger)
     .option(
       "--sections <spec>",
-      "where to sample: per-layer, output, classifier, every:K, none, or layer names separated by commas",
+      "where to sample: per-layer, output, classifier, every:K, none, layer names separated by commas, or a plan (FILE.yaml)",
     )
     .addOption(new Option("--score <kind>", "y − ŷ as in the paper, or y − E[y]").choices(["paper", "centred"]))
     .addOption(
@@ -58,7 +61,7 @@ export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
     ...(flags.lossOutput && { output: flags.lossOutput }),
     ...(flags.targetInput && { targetInput: flags.targetInput }),
     ...(flags.classAxis !== undefined && { classAxis: flags.classAxis }),
-    ...(flags.sections && { sections: parseSections(flags.sections) }),
+    ...(flags.sections && { sections: readSections(flags.sections) }),
     ...(flags.score && { score: flags.score }),
     ...(flags.draw && { draw: flags.draw }),
     ...(flags.sampledShare !== undefined && { sampledShare: flags.sampledShare }),
@@ -67,6 +70,20 @@ export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
     ...(flags.straightThrough && { straightThrough: true }),
     ...(flags.trainable && { trainable: flags.trainable }),
   };
+}
+
+/** A plan in a file (`fishy inspect --plan`), or what `parseSections` takes. */
+function readSections(text: string): SectionSpec {
+  if (!/\.(ya?ml|json)$/i.test(text)) return parseSections(text);
+  let plan: string;
+  try {
+    plan = readFileSync(text, "utf8");
+  } catch (error) {
+    throw new FishyError(
+      `The plan ${text} cannot be read: ${messageOf(error)}. fishy inspect MODEL --plan FILE writes one.`,
+    );
+  }
+  return parsePlan(plan, text);
 }
 
 export function parseInteger(text: string): number {

@@ -158,10 +158,15 @@ function compareOptions(stored: readonly StoredOptions[]): ReportOption[] {
 
 function flatten(value: unknown, prefix = ""): Map<string, string> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    const text = Array.isArray(value) ? value.join(", ") : String(value);
+    const text = Array.isArray(value) ? value.map(entryText).join(", ") : String(value);
     return new Map(value === undefined || value === null ? [] : [[prefix, text]]);
   }
   return new Map(
     Object.entries(value).flatMap(([key, inner]) => [...flatten(inner, prefix ? `${prefix}.${key}` : key)]),
   );
+}
+
+/** An entry of a list; a boundary of a plan is an object. */
+function entryText(entry: unknown): string {
+  return typeof entry === "object" && entry !== null ? JSON.stringify(entry) : String(entry);
 }

@@ -5,6 +5,7 @@ import type { Family } from "../families/family.js";
 import type { GraphProto } from "../onnx/proto.js";
 import type { TypeMap } from "../onnx/types.js";
 import type { Layer } from "./layers.js";
+import { plannedBoundaries } from "./planned.js";
 import { checkNames, chooseBoundaries, type SectionSpec } from "./spec.js";
 
 export interface Boundary {
@@ -64,12 +65,17 @@ export function boundaryLayers(layers: readonly Layer[], output: PlanOptions["ou
  * Plans the sections: chooses the boundaries and finds, for every parameter, the boundaries that it reaches without
  * passing another one. Parameters and boundaries that hang together form a section, so that every parameter belongs to
  * exactly one.
- * @throws FishyError for an unknown boundary name.
+ * @throws FishyError for an unknown boundary name, and for a plan that does not fit the graph.
  */
 export function cutIntoSections(options: PlanOptions): SectionPlan {
   const candidates = boundaryLayers(options.layers, options.output);
   checkNames(options.spec, candidates);
-  const boundaries = chooseBoundaries(options.spec, candidates).map(
+  const { spec } = options;
+  const chosen =
+    spec.kind === "plan"
+      ? plannedBoundaries(spec.boundaries, { ...options, candidates })
+      : chooseBoundaries(spec, candidates);
+  const boundaries = chosen.map(
     ({ name, preActivation, activation, family, note }): Boundary => ({
       name,
       preActivation,

@@ -9,11 +9,25 @@ import type { Layer } from "./layers.js";
  * - `every`: every K-th layer counted back from the output.
  * - `names`: layers by name, and the output.
  * - `none`: nothing is sampled.
+ * - `plan`: the boundaries of a plan that was written down (`plan-file.ts`).
  */
 export type SectionSpec =
   | { readonly kind: "none" | "per-layer" | "output" | "classifier" }
   | { readonly kind: "every"; readonly every: number }
-  | { readonly kind: "names"; readonly names: readonly string[] };
+  | { readonly kind: "names"; readonly names: readonly string[] }
+  | { readonly kind: "plan"; readonly boundaries: readonly PlannedBoundary[] };
+
+/** A boundary as a plan says it. */
+export interface PlannedBoundary {
+  /** The value that is sampled. */
+  readonly at: string;
+  /** Default the layer's name, or the value's. */
+  readonly name?: string;
+  /** Default that of the layer's activation. */
+  readonly family?: { readonly name: string; readonly parameters: Readonly<Record<string, number>> };
+  /** File and line, for errors. */
+  readonly where: string;
+}
 
 /** Parses `per-layer|output|classifier|none|every:K|NAME,NAME…`. */
 export function parseSections(text: string): SectionSpec {
@@ -41,7 +55,7 @@ export function parseSections(text: string): SectionSpec {
  * @param layers in topological order, distinct pre-activations; the last entry is the output's boundary.
  * @throws FishyError for a name that no layer has, listing the layers.
  */
-export function chooseBoundaries(spec: SectionSpec, layers: readonly Layer[]): Layer[] {
+export function chooseBoundaries(spec: Exclude<SectionSpec, { kind: "plan" }>, layers: readonly Layer[]): Layer[] {
   const output = layers[layers.length - 1];
   if (!output || spec.kind === "none") return [];
   switch (spec.kind) {
