@@ -27,10 +27,14 @@ export function sharedOptions(learningRate: number) {
       .describe("How the learning rate changes with the step."),
     maxGradientNorm: number({ min: 0, openMin: true })
       .optional()
-      .describe("Clips the true gradient to this norm over all parameters, as PyTorch's clip_grad_norm_ does."),
+      .describe(
+        "g ← g·min(1, maxGradientNorm/(‖g‖ + 10⁻⁶)), ‖g‖ over all parameters, as PyTorch's clip_grad_norm_ has it. Sampled gradients are left alone.",
+      ),
     averageDecay: number({ min: 0, max: 1, openMax: true })
       .optional()
-      .describe("Keeps a running average of the parameters, a plain mean until it is as slow as this decay."),
+      .describe(
+        "Keeps an average of the parameters: ā ← ā + w(θ − ā), w = 1 − min(averageDecay, (t − 1)/t), a plain mean until it is as slow as the decay (Polyak and Juditsky 1992). --averaged evaluates and exports it.",
+      ),
     groups: z.array(group).optional().describe("Parameters with options of their own; the first that matches counts."),
   };
 }

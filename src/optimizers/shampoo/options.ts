@@ -185,7 +185,7 @@ const shape = {
 
 type Name = "shampoo" | "fim-shampoo" | "fishy";
 
-function schema<N extends Name>(name: N) {
+function schema<N extends Name>(name: N, description: string) {
   return z
     .strictObject({ name: z.literal(name), ...shape })
     .refine((options) => options.momentum > 0 || !options.nesterov, {
@@ -203,15 +203,25 @@ function schema<N extends Name>(name: N) {
     .refine((options) => options.epsilonKind === "absolute" || options.epsilon > 0, {
       path: ["epsilon"],
       error: "must be above 0 when it is relative",
-    });
+    })
+    .describe(description);
 }
 
 /** Shampoo: statistics from the true gradient, exponents −1/(2k). */
-export const shampooOptions = schema("shampoo");
+export const shampooOptions = schema(
+  "shampoo",
+  "L ← β₂L + (1 − β₂)GGᵀ, R ← β₂R + (1 − β₂)GᵀG, and the step goes along L^(−1/4)·G·R^(−1/4) with the length of the graft's (Gupta, Koren and Singer 2018; Anil et al. 2020); a tensor has one such matrix for each dimension.",
+);
 /** FIM Shampoo: statistics from gradients of labels sampled from the model's own output, exponents −1/k. */
-export const fimShampooOptions = schema("fim-shampoo");
+export const fimShampooOptions = schema(
+  "fim-shampoo",
+  "Shampoo whose statistics come from gradients of labels sampled from the model's own output, so that they are of the Fisher information matrix, with L^(−1/2)·G·R^(−1/2) (the Fishy paper, HITY 2022).",
+);
 /** Fishy: statistics from gradients of samples drawn at every section's boundary, exponents −1/k. */
-export const fishyOptions = schema("fishy");
+export const fishyOptions = schema(
+  "fishy",
+  "Shampoo whose statistics come from local samples: at each section's boundary y is drawn from the Bregman family of its activation, and y − ŷ goes back to the section's start; L^(−1/2)·G·R^(−1/2) (equations (5) to (7) of the Fishy paper, HITY 2022). Where and how is sampled is decided by the program: --sections, --score, --draw, --sampled-share.",
+);
 
 export type ShampooOptions =
   | z.output<typeof shampooOptions>
