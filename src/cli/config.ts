@@ -5,7 +5,7 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { FishyError, messageOf, UsageError } from "../errors.js";
 import { LOSS_NAMES } from "../losses/loss.js";
-import { parseOptions } from "../optimizers/options.js";
+import { number, parseOptions } from "../optimizers/options.js";
 
 /** Everything that says how a source model becomes a program, as a file writes it. */
 const modelConfig = z.strictObject({
@@ -16,6 +16,7 @@ const modelConfig = z.strictObject({
   sections: z.string().optional(),
   score: z.enum(["paper", "centred"]).optional(),
   draw: z.enum(["exact", "two-point", "expected"]).optional(),
+  sampledShare: number({ min: 0, openMin: true, max: 1 }).optional(),
   freeze: z.array(z.string()).optional(),
   trainBatchNorm: z.boolean().optional(),
   straightThrough: z.boolean().optional(),

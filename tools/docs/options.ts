@@ -44,11 +44,10 @@ export function optimizersPage(): string {
     parts.push(`## \`${name}\``, optionsSchema(name).description ?? "", table(rowsOf(shape, shared)));
   }
   parts.push("## `shampoo`, `fim-shampoo` and `fishy`");
-  for (const name of ["shampoo", "fim-shampoo", "fishy"] as const) {
-    parts.push(`- \`${name}\`: ${optionsSchema(name).description}`);
-  }
+  const family = ["shampoo", "fim-shampoo", "fishy"] as const;
+  parts.push(family.map((name) => `- \`${name}\`: ${optionsSchema(name).description}`).join("\n"));
   parts.push(SHAMPOO, table(rowsOf(shampoo, shared)), "### Presets", presets());
-  return `${parts.join("\n\n").replace(/(\n- `.*)\n\n(?=- `)/g, "$1\n")}\n`;
+  return `${parts.join("\n\n")}\n`;
 }
 
 const HEAD = `# Optimizers and their options
