@@ -88,8 +88,7 @@ class Unscaled {
     private readonly b: GraphBuilder,
     values: StepValues,
   ) {
-    this.values = {
-      ...values,
+    const gradients: Partial<StepValues> = {
       gradient: (name) => this.of(values.gradient(name), values),
       statisticsGradient: (name) => this.of(values.statisticsGradient(name), values),
       statisticsTerms: (name) =>
@@ -97,6 +96,8 @@ class Unscaled {
           .statisticsTerms?.(name)
           ?.map((term) => (term.kind === "gradient" ? { ...term, value: this.of(term.value, values) } : term)),
     };
+    // Whatever else there is stays the values' own.
+    this.values = Object.assign(Object.create(values) as StepValues, gradients);
   }
 
   private of(scaled: string, values: StepValues): string {

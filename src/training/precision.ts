@@ -18,8 +18,8 @@ export type Precision = (typeof PRECISIONS)[number];
 const HALF_TYPES = { bfloat16: DataType.BFLOAT16, float16: DataType.FLOAT16 } as const;
 
 /**
- * Devices with kernels for the products, from ONNX Runtime 1.30's tables. For float16 on the CPU it casts to float32 and
- * back around each product: right, and slower than float32.
+ * Devices that run the products, from ONNX Runtime 1.30's tables. The CPU has no kernels for float16: ONNX Runtime
+ * computes them in float32, and drops casts there and back, so that a run gains nothing but shows what the program does.
  */
 const DEVICES: Record<Exclude<Precision, "float32">, readonly DeviceKind[]> = {
   bfloat16: ["cuda"],
