@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { FishyError, messageOf } from "../errors.js";
+import { completionCommand } from "./completion.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { exportCommand } from "./export.js";
@@ -31,7 +32,8 @@ export function createProgram(): Command {
     .addCommand(reportCommand())
     .addCommand(familiesCommand())
     .addCommand(initCommand())
-    .addCommand(doctorCommand(version));
+    .addCommand(doctorCommand(version))
+    .addCommand(completionCommand());
 }
 
 /** Runs the command line and returns the exit code. */
