@@ -36,6 +36,7 @@ async function errors(preset: PresetName, base: object, run: Run): Promise<[wher
   const optimizer = await createArrayOptimizer(
     options,
     names.map((name) => ({ name, dims: shapes[name] as number[], data: start[name] as number[] })),
+    { threads: 1 },
   );
   const found: [string, number][] = [];
   for (const [i, gradient] of gradients.entries()) {

@@ -66,6 +66,11 @@ CONFIGS = {
         dict(graft_type=GraftingType.RMSPROP_NORMALIZED, beta2=0.95, diagonal_epsilon=1e-6),
         dict(graft="rmsprop-normalized", beta2=0.95, graftBeta2=0.95, graftEpsilon=1e-6),
     ),
+    "graft Adagrad, normalized": (
+        dict(graft_type=GraftingType.ADAGRAD_NORMALIZED, diagonal_epsilon=1e-6),
+        dict(graft="adagrad-normalized", graftEpsilon=1e-6),
+    ),
+    "graft of length sqrt(n)": (dict(graft_type=GraftingType.SQRT_N), dict(graft="sqrt-n")),
     "exponent 2": (dict(exponent_override=2), dict(exponent=2)),
     "blocks of 3": (dict(block_size=3), dict(blockSize=3)),
     "small dimensions merged": (dict(merge_small_dims_block_size=4096), dict(mergeLimit=4096)),
