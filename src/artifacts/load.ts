@@ -15,6 +15,7 @@ import { type ArtifactOptimizer, readOptimizerModel } from "./optimizer-model.js
 import { inferenceOutputs, withProvenance } from "./provenance.js";
 import { accumulatedParameters, forwardOutputs, isInternalInput } from "./training-names.js";
 
+/** What `loadArtifacts` takes beside the files. */
 export interface ArtifactOptions {
   /** Values of parameters by name: instead of a checkpoint, or in place of some of its. */
   readonly parameters?: ReadonlyMap<string, TensorProto>;
@@ -27,6 +28,7 @@ export interface ArtifactOptions {
   readonly keepMasks?: boolean;
 }
 
+/** Training artifacts as a source model. */
 export interface LoadedArtifacts extends ExternalSource {
   /** The forward pass and the loss, of standard operators; parameters are initializers. */
   readonly proto: ModelProto;

@@ -4,6 +4,7 @@ import { FishyError } from "../errors.js";
 import { newData } from "../onnx/tensor.js";
 import { type Column, type Dataset, makeDataset } from "./dataset.js";
 
+/** A dataset that is read a chunk at a time. */
 export interface ChunkedDataset {
   /** What to call it in messages: the path. */
   readonly name: string;

@@ -16,6 +16,7 @@ export interface Column {
   readonly isImage?: boolean;
 }
 
+/** Examples in memory, as columns. */
 export interface Dataset {
   /** What to call it in messages: the path. */
   readonly name: string;

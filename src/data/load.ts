@@ -11,6 +11,7 @@ import { DATASET_FORMATS, type DatasetFormat, type FormatOptions } from "./forma
 import { isImageFolder, openImageFolder } from "./image-folder.js";
 import { openParquet } from "./parquet.js";
 
+/** How a dataset is read. */
 export interface OpenOptions extends FormatOptions {
   /** Height and width that images are resized and cropped to. */
   readonly imageSize?: readonly [number, number] | undefined;

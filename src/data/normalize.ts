@@ -2,6 +2,7 @@
 import { FishyError } from "../errors.js";
 import { elementCount, type TensorData } from "../onnx/tensor.js";
 
+/** Mean and standard deviation that inputs are normalised by. */
 export interface NormalizeOptions {
   /** One for all numbers, or one for each channel; of the values that the model would get without. */
   readonly mean: readonly number[];

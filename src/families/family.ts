@@ -35,6 +35,7 @@ export interface DensityInput {
   readonly type: ValueType;
 }
 
+/** Names of the values in the graph that hold E[y] and Var[y], elementwise and of the shape of the pre-activation. */
 export interface Moments {
   readonly mean: string;
   readonly variance: string;
@@ -64,10 +65,13 @@ export interface ScalarFamily {
   readonly support: readonly [number, number];
   /** Point masses instead of a density (Bernoulli): the support points. */
   readonly points?: readonly number[];
+  /** f(a). */
   activation(a: number): number;
   /** log p(y | a), normalised. */
   logDensity(y: number, a: number): number;
+  /** E[y | a]. */
   mean(a: number): number;
+  /** Var[y | a]. */
   variance(a: number): number;
   /** The quantile at u in (0, 1): one uniform makes one draw. */
   quantile(u: number, a: number): number;

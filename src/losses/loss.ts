@@ -2,7 +2,9 @@
 import type { Family } from "../families/family.js";
 import type { GraphBuilder, ValueType } from "../onnx/builder.js";
 
+/** The losses: three that are appended to a model, and `in-graph` for a model that ends in its loss. */
 export const LOSS_NAMES = ["softmax-cross-entropy", "sigmoid-cross-entropy", "mean-squared-error", "in-graph"] as const;
+/** The name of a loss. */
 export type LossName = (typeof LOSS_NAMES)[number];
 /** A loss that is appended to the model. */
 export type AppendedLossName = Exclude<LossName, "in-graph">;

@@ -75,6 +75,7 @@ export function checkVersions(proto: ModelProto, source: string): void {
   }
 }
 
+/** How a model is written. */
 export interface SaveOptions {
   /**
    * true: the weights go to external data, beside the model; false: they never do. By default they do when the file
@@ -87,6 +88,7 @@ export interface SaveOptions {
   readonly maxBytes?: number;
 }
 
+/** Where a model was written. */
 export interface SavedModel {
   readonly path: string;
   /** The external data that was written, `<path>.data`; absent when none was. */

@@ -191,6 +191,7 @@ export interface TrainingInfoProto {
   updateBinding: StringStringEntry[];
 }
 
+/** A model, as onnx.proto describes it. */
 export interface ModelProto {
   irVersion?: Int64;
   producerName?: string;

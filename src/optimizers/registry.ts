@@ -24,6 +24,7 @@ export const optimizerOptions = z.discriminatedUnion("name", [
 
 /** The options of any optimizer: its `name` and, all optional, its own. */
 export type OptimizerOptions = z.input<typeof optimizerOptions>;
+/** The name of an optimizer. */
 export type OptimizerName = OptimizerOptions["name"];
 
 const SCHEMAS = {
@@ -35,6 +36,7 @@ const SCHEMAS = {
   fishy: fishyOptions,
 } satisfies Record<OptimizerName, z.ZodType>;
 
+/** The names of the optimizers. */
 export const OPTIMIZER_NAMES = Object.keys(SCHEMAS) as OptimizerName[];
 
 /** The schema of an optimizer's options, whose `.describe()` texts document them. */

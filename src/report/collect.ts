@@ -10,6 +10,7 @@ import { type SectionDiagnostics, type SectionOf, sectionDiagnostics } from "./s
 /** A run's folder, and what to call the run. */
 export type RunReference = string | NamedRun;
 
+/** A run's folder, and what to call the run. */
 export interface NamedRun {
   readonly directory: string;
   readonly name?: string;
@@ -17,6 +18,7 @@ export interface NamedRun {
   readonly sections?: SectionOf | undefined;
 }
 
+/** What a report shows of a run. */
 export interface ReportRun {
   readonly name: string;
   readonly optimizer: string;
@@ -42,6 +44,7 @@ export interface ReportRun {
   readonly sectionDiagnostics: SectionDiagnostics;
 }
 
+/** An option of the runs, side by side. */
 export interface ReportOption {
   readonly name: string;
   /** One for each run; null where the run has no such option. */
@@ -49,6 +52,7 @@ export interface ReportOption {
   readonly differs: boolean;
 }
 
+/** What a report shows. */
 export interface ReportData {
   readonly runs: readonly ReportRun[];
   readonly options: readonly ReportOption[];

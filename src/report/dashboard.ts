@@ -8,6 +8,7 @@ import { renderPage } from "./page.js";
 import { renderReport } from "./report.js";
 import { readSections, type SectionOf } from "./sections.js";
 
+/** Which run, and where its page is. */
 export interface DashboardOptions {
   /** The run's folder, which need not be there yet. */
   readonly directory: string;

@@ -7,6 +7,7 @@ import { boundaryLayers } from "../sections/plan.js";
 import { describe } from "./loss-target.js";
 import { type PreparedModel, type PrepareOptions, prepare } from "./prepare.js";
 
+/** What is in a model, as plain data. */
 export interface ModelDescription {
   readonly opset: number;
   readonly producer: string;
@@ -36,6 +37,7 @@ export interface ModelDescription {
   }[];
 }
 
+/** A layer: its operator, parameters, activation and possible boundary. */
 export interface LayerDescription {
   readonly name: string;
   readonly operator: string;

@@ -11,6 +11,7 @@ export const MANIFEST_VERSION = 1;
 /** How a program draws: `expected` gives the ingredients of the expected statistics instead of samples. */
 export type ProgramDraw = Draw | "expected";
 
+/** A parameter that a program has a gradient of. */
 export interface ManifestParameter {
   readonly name: string;
   readonly dims: readonly number[];
@@ -24,6 +25,7 @@ export interface ManifestParameter {
   readonly section?: number;
 }
 
+/** Where a program samples. */
 export interface ManifestBoundary {
   /** The layer's name. */
   readonly name: string;
@@ -34,6 +36,7 @@ export interface ManifestBoundary {
   readonly familyParameters: Readonly<Record<string, number>>;
 }
 
+/** A section of a program and its parameters. */
 export interface ManifestSection {
   readonly name: string;
   /** Indices into `boundaries`. */
@@ -41,6 +44,7 @@ export interface ManifestSection {
   readonly parameters: readonly string[];
 }
 
+/** The loss of a program. */
 export interface ManifestLoss {
   readonly name: LossName;
   /** The model output that the loss is taken of; absent when the loss was in the graph. */
@@ -61,6 +65,7 @@ export interface ManifestLoss {
   readonly weight?: string;
 }
 
+/** What a training program says of itself, kept in its metadata as JSON. */
 export interface Manifest {
   readonly version: typeof MANIFEST_VERSION;
   readonly loss: ManifestLoss;

@@ -32,6 +32,7 @@ import { type PreparedModel, type PrepareOptions, prepare, SEED_INPUT } from "./
 import { passOverShare } from "./sampled-share.js";
 import { emitSampled, type LocalPass } from "./sampling.js";
 
+/** How a source model becomes a training program. */
 export interface RewriteOptions extends Omit<PrepareOptions, "lossOptional"> {
   /** A model input to use as the loss's target, such as an autoencoder's own input; otherwise `labels` or `target` is added. */
   readonly targetInput?: string;

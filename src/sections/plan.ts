@@ -8,6 +8,7 @@ import type { Layer } from "./layers.js";
 import { plannedBoundaries } from "./planned.js";
 import { checkNames, chooseBoundaries, type SectionSpec } from "./spec.js";
 
+/** A place where the network is sampled. */
 export interface Boundary {
   readonly name: string;
   readonly preActivation: string;
@@ -16,6 +17,7 @@ export interface Boundary {
   readonly note?: string;
 }
 
+/** The layers between boundaries, whose parameters get their sampled gradients from one of them. */
 export interface Section {
   /** The distinct names of its boundaries, joined. */
   readonly name: string;
@@ -24,6 +26,7 @@ export interface Section {
   readonly parameters: readonly string[];
 }
 
+/** Where a network is sampled, and the parts that lie between. */
 export interface SectionPlan {
   readonly boundaries: readonly Boundary[];
   readonly sections: readonly Section[];

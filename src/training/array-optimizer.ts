@@ -20,6 +20,7 @@ export interface ArrayParameter extends ParameterSpec {
 /** Float32 arrays by parameter name. */
 export type Gradients = ReadonlyMap<string, ArrayLike<number>> | Readonly<Record<string, ArrayLike<number>>>;
 
+/** What a step of an `ArrayOptimizer` tells. */
 export interface ArrayStepResult {
   /** Scalars by name, of the parts that ran. */
   readonly metrics: Readonly<Record<string, number>>;
@@ -109,6 +110,7 @@ export class ArrayOptimizer {
     return result;
   }
 
+  /** Frees the sessions; the optimizer is of no use afterwards. */
   async release(): Promise<void> {
     await Promise.all([...this.parts.values()].map((part) => part.session.release()));
   }

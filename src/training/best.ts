@@ -4,6 +4,7 @@ import type { Evaluation } from "./evaluator.js";
 
 /** What an evaluation measures, by the names of `Evaluation`. */
 export const METRICS = ["loss", "accuracy", "top5", "perplexity", "reconstructionError"] as const;
+/** What an evaluation measures, by its name in `Evaluation`. */
 export type Metric = (typeof METRICS)[number];
 
 /** The best evaluation so far. */

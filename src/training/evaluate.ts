@@ -22,6 +22,7 @@ import { bindOptions, evaluated, fixedBatchSize, openData, openOptions } from ".
 import { type LocatedProgram, RunDirectory } from "./run-directory.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "./source.js";
 
+/** What to evaluate, on which data, and how. */
 export interface EvaluateOptions extends Omit<EvaluationOptions, "fed"> {
   /** A run's folder, an ONNX model, training artifacts or a training program. */
   readonly model: string;
@@ -43,6 +44,7 @@ export interface EvaluateOptions extends Omit<EvaluationOptions, "fed"> {
   readonly averaged?: boolean;
 }
 
+/** Loss and metrics. */
 export interface EvaluateResult extends Evaluation {
   /** Steps trained, of a run. */
   readonly step?: number;

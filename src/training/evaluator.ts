@@ -14,6 +14,7 @@ import { stepSeed } from "./engine.js";
 import { carriedNames } from "./inputs.js";
 import { buildForwardGraph } from "./step-graph.js";
 
+/** What an evaluation measures. */
 export interface Evaluation {
   /** Mean over the examples; over the labels for a loss that averages over them. */
   readonly loss: number;

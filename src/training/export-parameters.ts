@@ -16,6 +16,7 @@ import { RunDirectory } from "./run-directory.js";
 import { toProto } from "./source.js";
 import type { TrainingState } from "./state.js";
 
+/** Which values of the parameters are exported. */
 export interface ParameterExportOptions {
   /** Which checkpoint's parameters; default that of the best evaluation when the run keeps it, else the newest. */
   readonly checkpoint?: string;

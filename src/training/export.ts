@@ -101,6 +101,7 @@ export async function saveTrained(
   return saveModel({ proto, directory: program.directory }, path);
 }
 
+/** What is exported. */
 export interface ExportOptions {
   /** Which checkpoint's parameters; default that of the best evaluation when the run keeps it, else the newest. */
   readonly checkpoint?: string;

@@ -5,13 +5,13 @@ import { fileURLToPath } from "node:url";
 import { FishyError, UsageError } from "../errors.js";
 import type { ChildOrders, ToChild, ToParent } from "./messages.js";
 import { stringifyOptions } from "./options-json.js";
-import type { RunHooks, RunResult } from "./run.js";
+import type { RunEvents, RunResult } from "./run.js";
 
 export interface IsolateOptions {
   /** The run's folder, with everything that the process needs. */
   readonly directory: string;
   readonly orders: ChildOrders;
-  readonly hooks: Omit<RunHooks, "shouldStop">;
+  readonly hooks: RunEvents;
   /** Aborted: end the step, save, and return. */
   readonly signal?: AbortSignal | undefined;
 }

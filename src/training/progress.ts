@@ -1,7 +1,7 @@
 /** Progress on a terminal: one line that is drawn anew; plain lines, seconds apart, where there is no terminal. */
 import pc from "picocolors";
 import type { StepRecord } from "./metrics.js";
-import type { RunHooks, RunPlan } from "./run.js";
+import type { RunEvents, RunPlan } from "./run.js";
 
 /** What progress is written to: `process.stderr`, or a fake in tests. */
 export interface ProgressStream {
@@ -10,6 +10,7 @@ export interface ProgressStream {
   write(text: string): unknown;
 }
 
+/** Where progress is shown, and how. */
 export interface ProgressOptions {
   readonly stream?: ProgressStream;
   /** Shown in front. */
@@ -55,7 +56,7 @@ export class Progress {
   }
 
   /** The hooks of `train`. */
-  get hooks(): Required<Omit<RunHooks, "shouldStop">> {
+  get hooks(): Required<RunEvents> {
     return {
       onPlan: (plan) => this.onPlan(plan),
       onStep: (record) => this.onStep(record),

@@ -63,11 +63,19 @@ export interface RunPlan {
   readonly parameters: number;
 }
 
-export interface RunHooks {
+/** What a run tells while it goes on. */
+export interface RunEvents {
+  /** Before the first step. */
   onPlan?(plan: RunPlan): void;
+  /** After each step; of a run in a process of its own in groups, some 50 ms apart. */
   onStep?(record: StepRecord): void;
   /** What goes on beside the steps: `evaluating`, `saving`. */
   onActivity?(activity: string): void;
+}
+
+/** What a run tells and asks. */
+export interface RunHooks extends RunEvents {
+  /** Asked between two steps; true ends the run as an interruption does. */
   shouldStop?(): boolean;
 }
 

@@ -14,7 +14,7 @@ import { interruptible } from "./interrupt.js";
 import { startIsolated } from "./isolate.js";
 import { type Moments, momentsOf } from "./moments.js";
 import { parseRunOptions, type RunOptions } from "./options.js";
-import { type OptimizerFactory, type RunHooks, type RunResult, type RunSetup, runTraining } from "./run.js";
+import { type OptimizerFactory, type RunEvents, type RunResult, type RunSetup, runTraining } from "./run.js";
 import type { MemoryData } from "./run-data.js";
 import { type LocatedProgram, RunDirectory, type StoredOptions } from "./run-directory.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "./source.js";
@@ -26,7 +26,7 @@ export interface MemoryModel extends ExternalSource {
 }
 
 /** How to follow and to stop a run. */
-export interface FollowOptions extends Omit<RunHooks, "shouldStop"> {
+export interface FollowOptions extends RunEvents {
   /** Aborted: the step ends, the run is saved and returns with the outcome `interrupted`. */
   readonly signal?: AbortSignal;
   /**
@@ -46,6 +46,7 @@ export interface FollowOptions extends Omit<RunHooks, "shouldStop"> {
   readonly pauseAt?: number;
 }
 
+/** What to train, on which data, with which optimizer, and where the run goes. */
 export interface TrainOptions extends Omit<RunOptions, "data" | "heldOut" | "optimizer">, FollowOptions {
   /**
    * A source model, ONNX Runtime's training artifacts (a folder, or what `loadArtifacts` gave), or a training program:
@@ -63,6 +64,7 @@ export interface TrainOptions extends Omit<RunOptions, "data" | "heldOut" | "opt
   readonly outDir?: string;
 }
 
+/** What a run ended with. */
 export interface TrainResult extends Omit<RunResult, "state"> {
   /** The run's folder. */
   readonly directory?: string;
@@ -140,6 +142,7 @@ function parseTrainOptions(options: TrainOptions) {
   return { memoryData, memoryHeldOut, factory, resolved: withAbsolutePaths(parseRunOptions(run)) };
 }
 
+/** How a run goes on. */
 export interface ResumeOptions extends FollowOptions {
   /** The checkpoint to go on from; default the run's newest. */
   readonly checkpoint?: string;
@@ -174,7 +177,7 @@ export async function resume(outDir: string, options: ResumeOptions = {}): Promi
 
 async function follow(setup: RunSetup, options: FollowOptions, isolate: boolean): Promise<TrainResult> {
   const { directory, from } = setup;
-  const hooks: Omit<RunHooks, "shouldStop"> = {
+  const hooks: RunEvents = {
     ...(options.onPlan && { onPlan: options.onPlan }),
     ...(options.onStep && { onStep: options.onStep }),
     ...(options.onActivity && { onActivity: options.onActivity }),

@@ -20,6 +20,7 @@ export interface HalvingState {
   readonly factor: number;
 }
 
+/** A trial and the rung that it is to reach. */
 export interface Job {
   readonly trial: number;
   readonly rung: number;

@@ -4,6 +4,7 @@ import { METRICS, type Metric } from "../training/best.js";
 import type { TrainOptions, TrainResult } from "../training/train.js";
 import type { TrialResult } from "./study.js";
 
+/** The metric that trials are judged by, and of which examples. */
 export interface Objective {
   readonly metric: Metric;
   /** Of which examples. */

@@ -12,6 +12,7 @@ import { costOf, type Objective, objectiveOf, rank, worthOf } from "./objective.
 import { corners, parseSpace, type SearchSpace, type Values, valuesAt } from "./space.js";
 import { Study, type StudyOptions, type TrialResult } from "./study.js";
 
+/** What to search, how trials are judged, and where they go. */
 export interface TuneOptions {
   /** What is searched, by names that `configure` understands. */
   readonly search: SearchSpace;
@@ -35,11 +36,15 @@ export interface TuneOptions {
   readonly base?: unknown;
   /** Aborted: the trials that run are saved, and the search returns. */
   readonly signal?: AbortSignal;
+  /** Before the first trial. */
   onPlan?(plan: TunePlan): void;
+  /** When a trial begins, or goes on to the next rung. */
   onStart?(job: Job, values: Values): void;
+  /** When a trial has reached a rung or failed. */
   onResult?(result: TrialResult): void;
 }
 
+/** Where halving compares trials. */
 export interface HalvingOptions {
   /** Steps of the first comparison. */
   readonly minSteps: number;
@@ -47,6 +52,7 @@ export interface HalvingOptions {
   readonly factor?: number;
 }
 
+/** How a search is going to run. */
 export interface TunePlan extends Share {
   readonly trials: number;
   /** Results that the folder holds already. */
@@ -55,6 +61,7 @@ export interface TunePlan extends Share {
   readonly objective: Objective;
 }
 
+/** What a search ended with. */
 export interface TuneResult {
   readonly outcome: "completed" | "interrupted";
   readonly objective: Objective;

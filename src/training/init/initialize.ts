@@ -11,6 +11,7 @@ import { replaceInitializers } from "../export.js";
 import { type Role, rolesOf, type Weight } from "./roles.js";
 import { drawElements, drawWeight, needsFans, type Scheme, schemeLabel } from "./schemes.js";
 
+/** Which parameters are initialised, and how. */
 export interface InitializeOptions {
   /** For weights that `only` says nothing of. Default glorot-uniform. */
   readonly scheme?: Scheme;
@@ -25,6 +26,7 @@ export interface InitializeOptions {
   readonly seed?: number;
 }
 
+/** A parameter and how it was initialised. */
 export interface InitializedParameter {
   readonly name: string;
   readonly dims: readonly number[];
@@ -34,6 +36,7 @@ export interface InitializedParameter {
   readonly fanOut: number | null;
 }
 
+/** A model with fresh parameters, and which they are. */
 export interface Initialized {
   readonly proto: ModelProto;
   readonly parameters: readonly InitializedParameter[];

@@ -12,6 +12,7 @@ import { UsageError } from "../../errors.js";
 import { elementCount } from "../../onnx/tensor.js";
 import type { Weight } from "./roles.js";
 
+/** How a weight is drawn. */
 export type Scheme =
   | { readonly kind: "glorot" | "he" | "lecun"; readonly form: "uniform" | "normal" }
   | { readonly kind: "orthogonal"; readonly gain: number }
