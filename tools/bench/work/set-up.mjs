@@ -47,7 +47,7 @@ export async function setUp(folder, mode, rewriteOptions = {}) {
 }
 
 /** An optimizer that updates nothing and keeps the gradients: what it costs is the forward and backward pass. */
-function collector(kind, parameters) {
+export function collector(kind, parameters) {
   const wanted = kind === "forward" ? [] : parameters;
   const state = [];
   const add = (suffix) => {
