@@ -1,9 +1,12 @@
 /** `fishy inspect MODEL`: what a model is made of, and what fishy could do with it. */
 import { Command } from "commander";
 import type { LoadedArtifacts } from "../artifacts/load.js";
+import { UsageError } from "../errors.js";
+import { outlinePage } from "../report/outline-page.js";
 import { writePage } from "../report/page.js";
 import { editablePlan } from "../rewrite/editable-plan.js";
 import { inspectModel, type ModelDescription } from "../rewrite/inspect.js";
+import { outlineModel } from "../rewrite/outline.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { printDiff } from "./diff.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
@@ -16,6 +19,14 @@ export function inspectCommand(): Command {
     .argument("[model]", "an ONNX model, or a folder of ONNX Runtime's training artifacts")
     .option("--diff <models...>", "compare two models or training programs instead: nodes, plans, parameters' values")
     .option("--plan <file>", "write the boundaries and sections as YAML to edit, for --sections FILE")
+    .option(
+      "--html <file>",
+      "write a page of the sections: what is sampled, what its gradient reaches, sizes and FLOPs",
+    )
+    .option(
+      "--size <assignments...>",
+      "with --html: symbolic dimensions as numbers, NAME=N; default 1, for one example",
+    )
     .option("--json", "print the description as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: InspectFlags) => {
     if (flags.diff) {
@@ -38,6 +49,13 @@ export function inspectCommand(): Command {
       );
       return;
     }
+    if (flags.html !== undefined) {
+      const options = { ...resolved, directory: source.directory };
+      const outline = await outlineModel(source.proto, options, sizesOf(flags.size ?? []));
+      writePage(flags.html, outlinePage(outline, title));
+      process.stdout.write(flags.json ? `${JSON.stringify(outline, null, 2)}\n` : `Wrote ${flags.html}\n`);
+      return;
+    }
     const description = await inspectModel(source.proto, resolved);
     const text = flags.json
       ? JSON.stringify({ ...description, ...(artifacts && { artifacts: describeArtifacts(artifacts) }) }, null, 2)
@@ -46,8 +64,23 @@ export function inspectCommand(): Command {
   });
 }
 
+/** `sequence=128`. */
+function sizesOf(assignments: readonly string[]): Map<string, number> {
+  return new Map(
+    assignments.map((assignment) => {
+      const [, name, size] = /^(.+)=(\d+)$/.exec(assignment) ?? [];
+      if (name === undefined || Number(size) < 1) {
+        throw new UsageError(`--size '${assignment}' must be NAME=N, such as sequence=128.`);
+      }
+      return [name, Number(size)];
+    }),
+  );
+}
+
 interface InspectFlags extends ModelFlags, SourceFlags {
   plan?: string;
+  html?: string;
+  size?: string[];
   diff?: string[];
   json?: boolean;
 }
