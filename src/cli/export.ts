@@ -14,7 +14,7 @@ interface ExportFlags {
 
 export function exportCommand(): Command {
   return new Command("export")
-    .description("write a run's trained model: the source model with its parameters replaced, nothing else changed")
+    .description("write a run's trained model: the source model with its parameters replaced, in inference mode")
     .argument("<run>", "the folder of a run")
     .requiredOption("-o, --output <file>", "where to write it")
     .addOption(

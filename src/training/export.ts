@@ -1,6 +1,6 @@
 /**
- * The trained inference model: the source model with its parameters and running statistics replaced, nothing else
- * changed. A source that came from training artifacts is cut back to its own outputs.
+ * The trained inference model: the source model with its parameters and running statistics replaced, Dropout and
+ * BatchNormalization in inference mode, nothing else changed. A source that came from training artifacts is cut back to its own outputs.
  */
 import { existsSync } from "node:fs";
 import { inferenceModel } from "../artifacts/inference.js";
@@ -11,6 +11,7 @@ import { withFields } from "../onnx/codec.js";
 import type { ExternalSource } from "../onnx/external.js";
 import { prune } from "../onnx/graph.js";
 import { isHalf, narrow } from "../onnx/half.js";
+import { inInferenceMode } from "../onnx/inference-mode.js";
 import { mapTensors } from "../onnx/map-tensors.js";
 import { loadModel, type SavedModel, saveModel } from "../onnx/model-file.js";
 import { DataType, type ModelProto, type TensorProto } from "../onnx/proto.js";
@@ -94,7 +95,7 @@ export async function saveTrained(
     const source = await loadModel(run.sourceFile);
     const trained = replaceInitializers(source.proto, values);
     const provenance = provenanceOf(trained);
-    const proto = provenance ? await inferenceModel(trained, provenance.outputs) : trained;
+    const proto = provenance ? await inferenceModel(trained, provenance.outputs) : inInferenceMode(trained);
     return saveModel({ proto, directory: source.directory }, path);
   }
   const proto = replaceInitializers(forwardOf(program), values);
