@@ -14,8 +14,8 @@ import { parseArgs } from "node:util";
 import { parseDevice } from "../../dist/runtime/devices.js";
 import { loadRuntime, tensorOver } from "../../dist/runtime/ort.js";
 import { createSession } from "../../dist/runtime/session.js";
+import { createEngine } from "../../dist/training/engines.js";
 import { LoopedStepper } from "../../dist/training/looped-stepper.js";
-import { Stepper } from "../../dist/training/stepper.js";
 import { setUp } from "../bench/work/set-up.mjs";
 import { idleGraph } from "./idle-graph.mjs";
 
@@ -34,7 +34,7 @@ const [folder, mode] = positionals;
 const device = parseDevice(values.device);
 const threads = Number(values.threads);
 const rounds = Number(values.rounds);
-const counts = values.steps.split(",").map(Number);
+const counts = values.steps.split(",").filter(Boolean).map(Number);
 
 const { batch, ...options } = await setUp(folder, mode);
 const common = { ...options, device, threads };
@@ -48,7 +48,7 @@ const CYCLE = 20;
 const TURN_MS = 200;
 const IDLE_RUNS = 20;
 
-const single = await Stepper.create(common);
+const single = await createEngine({ ...common, stepsPerRun: 1, totalSteps: 1e6 });
 contestants.push({
   name: "single",
   stepsPerRun: 1,
