@@ -107,7 +107,7 @@ function emitAllStatistics(
   const state = new Map<string, string>();
   for (const { parameter, preconditioned } of plans) {
     if (!preconditioned) continue;
-    b.scope(parameter.name, () => {
+    scoped(b, parameter.name, "statistics", () => {
       const terms = termsOf(b, parameter, values, options).map((term) =>
         preparedTerm(b, term, parameter, preconditioned.cut),
       );
@@ -138,6 +138,11 @@ function emitAllStatistics(
       )
     : {};
   return { parameters: new Map(), state, ...metrics };
+}
+
+/** A parameter's nodes of one part of the step, by whose names a profile tells the parts. */
+function scoped<T>(b: GraphBuilder, parameter: string, part: string, build: () => T): T {
+  return b.scope(parameter, () => b.scope(part, build));
 }
 
 function isGradient(term: StatisticsTerm): boolean {
@@ -207,7 +212,7 @@ function emitUpdate(
   const directions = emitDirections(b, prepared, values, options);
   for (const { plan } of prepared) {
     const { name } = plan.parameter;
-    b.scope(name, () => {
+    scoped(b, name, "update", () => {
       let step = directions.get(name) as string;
       let parameter = values.parameter(name);
       const decays = options.weightDecay > 0;
@@ -215,7 +220,8 @@ function emitUpdate(
         step = addWeighted(b, step, parameter, values.hyperparameter("weight_decay"));
       }
       if (options.momentum > 0 && options.momentumOrder === "after") {
-        const momentum = emitMomentum(b, options, values.state(`${name}/momentum`), step);
+        const buffer = values.state(`${name}/momentum`);
+        const momentum = b.scope("momentum", () => emitMomentum(b, options, buffer, step));
         state.set(`${name}/momentum`, momentum.buffer);
         step = momentum.output;
       }
@@ -239,18 +245,21 @@ function prepare(
   const gradient = withL2(b, values.gradient(name), name, values, options);
   let numerator = gradient;
   if (options.momentum > 0 && options.momentumOrder === "before") {
-    const momentum = emitMomentum(b, options, values.state(`${name}/momentum`), gradient);
+    const buffer = values.state(`${name}/momentum`);
+    const momentum = b.scope("momentum", () => emitMomentum(b, options, buffer, gradient));
     state.set(`${name}/momentum`, momentum.buffer);
     numerator = momentum.output;
   }
-  const graft = emitGraft(
-    b,
-    options,
-    gradient,
-    numerator,
-    hasSecondMoment(options.graft) ? () => values.state(`${name}/graft`) : undefined,
-    () => values.hyperparameter("graft_epsilon"),
-    () => values.hyperparameter("graft_correction"),
+  const graft = b.scope("graft", () =>
+    emitGraft(
+      b,
+      options,
+      gradient,
+      numerator,
+      hasSecondMoment(options.graft) ? () => values.state(`${name}/graft`) : undefined,
+      () => values.hyperparameter("graft_epsilon"),
+      () => values.hyperparameter("graft_correction"),
+    ),
   );
   if (graft.secondMoment) state.set(`${name}/graft`, graft.secondMoment);
   return { plan, gradient: numerator, graftStep: graft.step };
@@ -267,7 +276,9 @@ function emitDirections(
   const active = prepared.filter(({ plan }) => plan.preconditioned);
   if (active.length === 0) return directions;
   const emit = (inner: GraphBuilder) =>
-    active.map((one) => inner.scope(one.plan.parameter.name, () => emitDirection(inner, one, values, options)));
+    active.map((one) =>
+      scoped(inner, one.plan.parameter.name, "precondition", () => emitDirection(inner, one, values, options)),
+    );
   let results: string[];
   if (options.startStep <= 1) results = emit(b);
   else {
@@ -314,8 +325,8 @@ function emitDirection(b: GraphBuilder, one: Prepared, values: StepValues, optio
     const direction = emitPrecondition(b, region, stack, matrices);
     if (!byBlock) return direction;
     const axes = region.block.map((_, axis) => axis + (region.count === 1 ? 0 : 1));
-    return emitWithNormOf(b, direction, lengths[i] as string, axes);
+    return b.scope("graft", () => emitWithNormOf(b, direction, lengths[i] as string, axes));
   });
   const direction = emitUnblock(b, stacks, parameter.dims, cut);
-  return grafts && !byBlock ? emitWithNormOf(b, direction, one.graftStep) : direction;
+  return grafts && !byBlock ? b.scope("graft", () => emitWithNormOf(b, direction, one.graftStep)) : direction;
 }
