@@ -99,13 +99,12 @@ async function isFasterThanCpu({ gigaflops = 0 }: DeviceProbe, probe: Prober): P
   return gigaflops > ((await probe(CPU)).gigaflops ?? 0);
 }
 
-interface Problem {
+export interface Problem {
   readonly missing: string;
   readonly remedy: string;
 }
 
-const INSTALL_LIBRARIES =
-  "Install CUDA 12 and cuDNN 9 and let the loader find them (LD_LIBRARY_PATH, or ldconfig); docs/gpu.md has the list.";
+const DRIVER = "Install NVIDIA's driver (nvidia-smi must list the card), or use --device cpu.";
 
 /** What can be seen to be missing without loading anything. */
 function missingForCuda(): Problem[] {
@@ -123,7 +122,7 @@ function missingForCuda(): Problem[] {
   if (!["/dev/nvidiactl", "/dev/dxg"].some((path) => existsSync(path))) {
     problems.push({
       missing: "no NVIDIA GPU with its driver is there (/dev/nvidiactl)",
-      remedy: "Install NVIDIA's driver (nvidia-smi must list the card), or use --device cpu.",
+      remedy: DRIVER,
     });
   }
   const absent = ["libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"].filter(
@@ -150,11 +149,27 @@ export function providerFolder(): string {
   return join(dirname(main), "../bin/napi-v6", process.platform, process.arch);
 }
 
-/** @param message what the process that failed has said. */
-function explain({ kind, index }: Device, message: string): Problem {
+/**
+ * What is missing, from what a probe that failed has said.
+ * @param message its stderr, with the runtime's message.
+ */
+export function explain({ kind, index }: Device, message: string): Problem {
   const library = /([\w.+-]+\.so[\w.]*): cannot open shared object file/.exec(message)?.[1];
   if (kind === "cuda" && library) {
-    return { missing: `the library ${library} cannot be loaded`, remedy: INSTALL_LIBRARIES };
+    // The name tells the version that the provider was built for: libcublas.so.13.
+    const version = /^lib(?:cudart|cublas|cublasLt)\.so\.(\d+)/.exec(library)?.[1];
+    return {
+      missing: `the library ${library} cannot be loaded`,
+      remedy: library.startsWith("libcuda.so")
+        ? DRIVER
+        : `Install CUDA${version ? ` ${version}` : ""} with cuDNN 9 where the loader finds them (LD_LIBRARY_PATH, or ldconfig); docs/gpu.md has the list.`,
+    };
+  }
+  if (kind === "cuda" && /driver version is insufficient/i.test(message)) {
+    return {
+      missing: "NVIDIA's driver is older than the CUDA that ONNX Runtime's provider was built for",
+      remedy: "Install a newer driver, or a provider for the CUDA that nvidia-smi names (docs/gpu.md).",
+    };
   }
   if (kind === "cuda" && /invalid device ordinal/i.test(message)) {
     return { missing: `there is no GPU number ${index}`, remedy: "nvidia-smi lists the numbers that there are." };

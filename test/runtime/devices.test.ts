@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, test, vi } from "vitest";
 import { AUTO_ORDER, type Device, executionProviders, formatDevice, parseDevice } from "../../src/runtime/devices.js";
-import { chooseDevice, type DeviceProbe, probeDevice, providerFolder } from "../../src/runtime/probe.js";
+import { chooseDevice, type DeviceProbe, explain, probeDevice, providerFolder } from "../../src/runtime/probe.js";
 
 const SOFTWARE_VULKAN = "/usr/lib/chromium/vk_swiftshader_icd.json";
 const register = pathToFileURL(join(import.meta.dirname, "../support/register-typescript.mjs"));
@@ -86,6 +86,35 @@ describe("the choice of a device", () => {
     const { asked, probe } = machine({});
     expect((await chooseDevice(parseDevice("cpu"), probe)).device.kind).toBe("cpu");
     expect(asked).toEqual([]);
+  });
+});
+
+describe("what a probe that failed says", () => {
+  const cuda = { kind: "cuda", index: 3 } as const;
+  test.each([
+    // As ONNX Runtime 1.30 writes them.
+    [
+      "Failed to load library x.so with error: libcublasLt.so.13: cannot open shared object file: No such",
+      /libcublasLt.so.13 cannot be loaded/,
+      /CUDA 13 with cuDNN 9/,
+    ],
+    [
+      "Failed to load library x.so with error: libcudnn.so.9: cannot open shared object file: No such",
+      /libcudnn.so.9/,
+      /CUDA with cuDNN 9/,
+    ],
+    ["error: libcuda.so.1: cannot open shared object file: No such file", /libcuda.so.1/, /nvidia-smi/],
+    [
+      "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; GPU=-1",
+      /driver is older/,
+      /newer driver/,
+    ],
+    ["CUDA failure 101: invalid device ordinal ; GPU=3", /no GPU number 3/, /nvidia-smi/],
+    ["something new", /the probe failed: something new/, /fishy doctor/],
+  ])("%s", (message, missing, remedy) => {
+    const problem = explain(cuda, message);
+    expect(problem.missing).toMatch(missing);
+    expect(problem.remedy).toMatch(remedy);
   });
 });
 
