@@ -90,7 +90,7 @@ function series(p: number): number[] {
 }
 
 /** Solves a small linear system given as rows [A | b], by elimination with pivoting. */
-function solve(rows: number[][]): number[] {
+export function solve(rows: number[][]): number[] {
   const n = rows.length;
   const at = (i: number, j: number) => (rows[i] as number[])[j] as number;
   for (let column = 0; column < n; column++) {

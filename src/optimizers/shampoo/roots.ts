@@ -155,6 +155,7 @@ export function emitRoots(
 /** What a group's refresh gives: the new preconditioners, [count, d, d], and [count] values for each matrix. */
 type Refreshed = Omit<InverseRoots, "root" | "usable"> & { readonly after: string };
 
+/** Stacks of whole matrices. */
 function emitTogether(
   b: GraphBuilder,
   group: RootGroup,
@@ -163,12 +164,31 @@ function emitTogether(
   options: RootOptions,
   factor: string | undefined,
 ): Refreshed {
-  const roots = emitInverseRoots(b, statistics, group.count, group.size, group.exponent, options, factor);
-  const usable = b.reshape(roots.usable, [group.count, 1, 1]);
-  return { ...roots, after: b.where(usable, scaledByTrace(b, group, roots.root, statistics, factor), before) };
+  const { count, size, exponent } = group;
+  const most = Math.max(1, Math.floor(STACK_ELEMENTS / size ** 2));
+  const parts: Refreshed[] = [];
+  for (let start = 0; start < count; start += most) {
+    const end = Math.min(start + most, count);
+    const part = (stack: string) => (end - start === count ? stack : b.slice(stack, [start], [end], [0]));
+    const own = part(statistics);
+    const roots = emitInverseRoots(b, own, end - start, size, exponent, options, factor);
+    const usable = b.reshape(roots.usable, [end - start, 1, 1]);
+    const after = b.where(usable, scaledByTrace(b, group, roots.root, own, factor), part(before));
+    parts.push({ ...roots, after });
+  }
+  const joined = (key: keyof Refreshed) =>
+    b.concat(
+      parts.map((one) => one[key]),
+      0,
+    );
+  return { ...perMatrix(joined), after: joined("after") };
 }
 
 const PER_MATRIX = ["failed", "residual", "condition", "iterations", "retries"] as const;
+
+function perMatrix(value: (key: (typeof PER_MATRIX)[number], index: number) => string): Omit<Refreshed, "after"> {
+  return Object.fromEntries(PER_MATRIX.map((key, i) => [key, value(key, i)])) as Omit<Refreshed, "after">;
+}
 
 /** Large matrices: a Scan, which computes one root after the other. */
 function emitOneByOne(
@@ -198,13 +218,7 @@ function emitOneByOne(
     outputs: 1 + PER_MATRIX.length,
     attributes: { num_scan_inputs: 2, body: inner.graph },
   });
-  return {
-    after: stack as string,
-    ...(Object.fromEntries(PER_MATRIX.map((key, i) => [key, values[i]])) as Record<
-      (typeof PER_MATRIX)[number],
-      string
-    >),
-  };
+  return { ...perMatrix((_, i) => values[i] as string), after: stack as string };
 }
 
 function scaledByTrace(

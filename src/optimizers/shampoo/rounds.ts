@@ -9,6 +9,8 @@
  * often the first one is repeated, for a matrix whose bound is loose or whose ridge is absolute, is decided at run time.
  */
 
+import { solve } from "./coefficients.js";
+
 /**
  * T = scale·((Q + κI)·Q + linear·(E + γI)), Q = E·(E + αI), E = M − centre·I; of degree 1 T = scale·(M + γI).
  * `scale` and `linear` are float32 numbers, because they become attributes.
@@ -212,20 +214,3 @@ function extremaOf(powers: readonly number[], centre: number, l: number, p: numb
 }
 
 const SAMPLES = 200;
-
-/** Solves a small linear system given as rows [A | b], by elimination with pivoting. */
-function solve(rows: number[][]): number[] {
-  const n = rows.length;
-  const at = (i: number, j: number) => (rows[i] as number[])[j] as number;
-  for (let column = 0; column < n; column++) {
-    let pivot = column;
-    for (let i = column + 1; i < n; i++) if (Math.abs(at(i, column)) > Math.abs(at(pivot, column))) pivot = i;
-    [rows[column], rows[pivot]] = [rows[pivot] as number[], rows[column] as number[]];
-    for (let i = 0; i < n; i++) {
-      if (i === column) continue;
-      const factor = at(i, column) / at(column, column);
-      rows[i] = (rows[i] as number[]).map((value, j) => value - factor * at(column, j));
-    }
-  }
-  return Array.from({ length: n }, (_, i) => at(i, n) / at(i, i));
-}
