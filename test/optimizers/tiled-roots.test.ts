@@ -3,6 +3,7 @@ import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { describe, expect, it } from "vitest";
 import { DataType } from "../../src/onnx/proto.js";
 import { parseOptions } from "../../src/optimizers/options.js";
+import { rootOptionsFor } from "../../src/optimizers/shampoo/newton.js";
 import { rootOptions } from "../../src/optimizers/shampoo/options.js";
 import { emitRoots, groupFactors } from "../../src/optimizers/shampoo/roots.js";
 import { evaluateRound, planRounds } from "../../src/optimizers/shampoo/rounds.js";
@@ -15,6 +16,7 @@ interface Setting {
   epsilon?: number;
   epsilonKind?: "relative" | "absolute";
   root?: Record<string, unknown>;
+  target?: "webgpu";
   /** Multiplies the statistics, as their bias correction does. */
   factor?: number;
 }
@@ -43,11 +45,14 @@ async function rootsOf(matrices: readonly Float32Array[], size: number, setting:
   const result = emitRoots(
     b,
     groups,
-    {
-      epsilon: setting.epsilon ?? 1e-6,
-      epsilonKind: setting.epsilonKind ?? "relative",
-      root: parseOptions(rootOptions, setting.root ?? {}, "root"),
-    },
+    rootOptionsFor(
+      {
+        epsilon: setting.epsilon ?? 1e-6,
+        epsilonKind: setting.epsilonKind ?? "relative",
+        root: parseOptions(rootOptions, setting.root ?? {}, "root"),
+      },
+      setting.target,
+    ),
     { state: (name) => name },
     setting.factor === undefined ? undefined : b.f32(setting.factor),
   );
@@ -229,6 +234,19 @@ describe("inverse roots in tiles", () => {
         const { roots } = await rootsOf([matrix.data], 200, { exponent, epsilon, root: { precision: "float32" } });
         expect(matrix.error(roots[0] as number[], exponent, epsilon * matrix.largest)).toBeLessThan(tolerance);
       }
+    }
+  });
+
+  it("without a Loop are whole matrices, in stacks of a bounded size", async () => {
+    const matrices = [1, 2, 3].map((seed) => new LowRank(640, 4, seed));
+    const { roots, residual } = await rootsOf(
+      matrices.map(({ data }) => data),
+      640,
+      { exponent: 2, epsilon: 1e-3, target: "webgpu" },
+    );
+    for (const [i, matrix] of matrices.entries()) {
+      expect(matrix.error(roots[i] as number[], 2, 1e-3 * matrix.largest)).toBeLessThan(1e-4);
+      expect(residual[i]).toBeLessThan(1e-2);
     }
   });
 
