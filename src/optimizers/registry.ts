@@ -12,6 +12,8 @@ import { createSgd, sgdOptions } from "./sgd.js";
 import { fimShampooOptions, fishyOptions, shampooOptions } from "./shampoo/options.js";
 import { withPreset } from "./shampoo/presets.js";
 import { createShampoo } from "./shampoo/shampoo.js";
+import { soapOptions } from "./soap/options.js";
+import { createSoap } from "./soap/soap.js";
 
 export const optimizerOptions = z.discriminatedUnion("name", [
   adamOptions,
@@ -20,6 +22,7 @@ export const optimizerOptions = z.discriminatedUnion("name", [
   shampooOptions,
   fimShampooOptions,
   fishyOptions,
+  soapOptions,
 ]);
 
 /** The options of any optimizer: its `name` and, all optional, its own. */
@@ -34,6 +37,7 @@ const SCHEMAS = {
   shampoo: shampooOptions,
   "fim-shampoo": fimShampooOptions,
   fishy: fishyOptions,
+  soap: soapOptions,
 } satisfies Record<OptimizerName, z.ZodType>;
 
 /** The names of the optimizers. */
@@ -120,5 +124,7 @@ function createOne(options: ParsedOptions, parameters: readonly ParameterSpec[],
     case "fim-shampoo":
     case "fishy":
       return createShampoo(options, parameters, run);
+    case "soap":
+      return createSoap(options, parameters, run);
   }
 }

@@ -35,6 +35,7 @@ const second = { rootInterval: 3, startStep: 4, blockSize: 32 } as const;
 const optimizers: OptimizerOptions[] = [
   { name: "sgd", learningRate: 0.01, momentum: 0.9 },
   { name: "adamw", learningRate: 3e-3 },
+  { name: "soap", learningRate: 1e-2, basisInterval: 3, blockSize: 32 },
   { name: "shampoo", learningRate: 3e-3, ...second },
   { name: "fim-shampoo", learningRate: 3e-3, ...second },
   { name: "fishy", learningRate: 3e-3, ...second },

@@ -39,7 +39,7 @@ export function optimizersPage(): string {
       return [`\`kind: ${kind}\`: ${option.description}`, table(rowsOf(shape, ["kind"]))];
     }),
   ];
-  for (const name of ["adam", "adamw", "sgd"] as const) {
+  for (const name of ["adam", "adamw", "sgd", "soap"] as const) {
     const shape = shapes.get(name) ?? {};
     parts.push(`## \`${name}\``, optionsSchema(name).description ?? "", table(rowsOf(shape, shared)));
   }
