@@ -32,6 +32,8 @@ export interface KernelScope {
 /** The problem of a node on a device, or undefined when it runs there. */
 export function kernelProblem(node: NodeProto, device: Gpu, scope: KernelScope): KernelProblem | undefined {
   const operator = operatorKey(node.opType, node.domain);
+  // ONNX Runtime turns it into an initializer.
+  if (operator === "Constant") return undefined;
   const kernel = TABLES[device][operator];
   if (!kernel) return { verdict: "falls back", what: operator, reason: "no kernel" };
   for (const [i, name] of node.input.entries()) {
@@ -58,6 +60,9 @@ interface Defect {
 const reduces = (node: NodeProto) => stringOf(node, "reduction", "none") !== "none";
 const hasType = (node: NodeProto, { types }: KernelScope, ...allowed: readonly number[]) =>
   allowed.includes(types.get(node.input[0] ?? "")?.elemType ?? 0);
+
+/** Every adapter lets a shader bind 8 buffers (WebGPU, maxStorageBuffersPerShaderStage); one is the input. */
+export const MOST_SPLIT_OUTPUTS = 7;
 
 /** Element types that WebGPU's Cast makes. */
 const WEBGPU_CAST_TARGETS: readonly number[] = [
@@ -114,6 +119,34 @@ const WEBGPU_DEFECTS: readonly Defect[] = [
     reason: "1-D and 2-D only",
     check: (node, { types }) =>
       node.opType === "ConvTranspose" && (types.get(node.input[0] ?? "")?.shape?.length ?? 0) > 4,
+  },
+  {
+    verdict: "wrong",
+    reason: "groups whose output channels no vector of the kernel divides",
+    check: (node, { types }) => {
+      if (node.opType !== "Conv") return false;
+      const groups = intOf(node, "group", 1);
+      const channels = types.get(node.input[1] ?? "")?.shape?.[0];
+      if (groups === 1 || typeof channels !== "number") return false;
+      const vector = channels % 4 === 0 ? 4 : channels % 2 === 0 ? 2 : 1;
+      const own = channels / groups;
+      return own >= 4 && own % vector !== 0;
+    },
+  },
+  {
+    verdict: "wrong",
+    reason: "6, 9, 15 … input channels to a multiple of 4",
+    check: (node, { types }) => {
+      if (node.opType !== "Conv" || intOf(node, "group", 1) !== 1) return false;
+      const [outputs, inputs] = types.get(node.input[1] ?? "")?.shape ?? [];
+      if (typeof inputs !== "number" || typeof outputs !== "number") return false;
+      return inputs > 3 && inputs % 3 === 0 && inputs % 4 !== 0 && outputs % 4 === 0;
+    },
+  },
+  {
+    verdict: "fails",
+    reason: `more outputs than a shader may bind (${MOST_SPLIT_OUTPUTS} on every adapter)`,
+    check: (node) => node.opType === "Split" && node.output.length > MOST_SPLIT_OUTPUTS,
   },
   {
     verdict: "wrong",

@@ -3,6 +3,7 @@ import { subgraphsOf } from "../onnx/attributes.js";
 import { GraphIndex } from "../onnx/graph.js";
 import type { GraphProto, ModelProto, NodeProto } from "../onnx/proto.js";
 import { inferTypes, type TypeMap } from "../onnx/types.js";
+import { constantValues } from "./constant-values.js";
 import type { Gpu } from "./kernel-table.js";
 import { type KernelProblem, kernelProblem } from "./kernels.js";
 import { asOptimised } from "./optimised.js";
@@ -42,7 +43,7 @@ export async function placementOf(model: ModelProto, device: Gpu, scalars: reado
   };
 }
 
-/** The nodes of `nodes` with a problem; those of subgraphs included. */
+/** The nodes of `nodes` with a problem, those of subgraphs included; constants are folded before nodes are placed. */
 export function misplacedNodes(
   nodes: readonly NodeProto[],
   graph: GraphProto,
@@ -51,7 +52,9 @@ export function misplacedNodes(
 ): MisplacedNode[] {
   const index = new GraphIndex(graph);
   const scope = { types, constant: (name: string) => index.constant(name) };
+  const constants = constantValues(graph);
   return nodes.flatMap((node) => {
+    if (node.output.every((value) => !value || constants.has(value))) return [];
     const { name = "", opType: operator = "" } = node;
     const problem = kernelProblem(node, device, scope);
     if (problem) return [{ name, operator, ...problem }];

@@ -170,13 +170,15 @@ function run(all: readonly Probe[]): Map<Probe, string> {
 function writeTable(verdicts: ReadonlyMap<Probe, string>): void {
   const kernels = new Map<string, Set<string>[]>();
   const seen = new Map<string, Set<string>>();
-  for (const [{ operator, positions, type }, verdict] of verdicts) {
+  for (const [{ operator, positions, type, model }, verdict] of verdicts) {
     if (verdict === "crashes" || verdict === "missing") console.log(operator, dataTypeName(type), verdict);
     if (verdict.startsWith("refused")) continue;
     const key = `${operator} of ${dataTypeName(type)} at ${positions.join(", ")}`;
     seen.set(key, (seen.get(key) ?? new Set()).add(verdict));
     const own = kernels.get(operator) ?? [];
     kernels.set(operator, own);
+    // Inputs that were never data, such as axes, take any type.
+    own.length = Math.max(own.length, model.graph.node[0]?.input.length ?? 0);
     for (const i of positions) {
       own[i] ??= new Set();
       if (verdict === "runs") own[i].add(dataTypeName(type));
