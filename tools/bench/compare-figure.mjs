@@ -19,8 +19,9 @@ const STYLES = {
   "Fishy, exponent −1": { light: "#7a6a00", dark: "#f0e442", dash: "12 3" },
 };
 
-/** 1, 2 and 5 times powers of ten within the range; powers alone when it is wide. */
+/** Powers of ten within a wide range, with their 2 and 5 times in a narrower one, and round numbers in a narrow one. */
 function logTicks(low, high) {
+  if (high / low < 5) return linearTicks(high).filter((tick) => tick >= low);
   const factors = high / low > 200 ? [1] : [1, 2, 5];
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
@@ -33,7 +34,7 @@ function logTicks(low, high) {
 }
 
 function linearTicks(high) {
-  const rough = high / 5;
+  const rough = high / 8;
   const power = 10 ** Math.floor(Math.log10(rough));
   const unit = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
   return Array.from({ length: Math.floor(high / unit) + 1 }, (_, i) => Number((i * unit).toPrecision(6)));

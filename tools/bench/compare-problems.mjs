@@ -25,7 +25,14 @@ const { "FIM Shampoo": fim, Fishy: fishy, ...others } = METHODS;
 /** With one layer FIM Shampoo and Fishy sample at the same boundary and are one method. */
 const ONE_LAYER = { ...others, "FIM Shampoo = Fishy": fishy };
 
-const { SGD: _, ...DEEP } = METHODS;
+/** Short runs of a slow network: roots from the start, samples at every second step. */
+const deep = { startStep: 3, statisticsInterval: 2 };
+const DEEP = {
+  Adam: METHODS.Adam,
+  Shampoo: { ...METHODS.Shampoo, ...deep },
+  "FIM Shampoo": { ...fim, ...deep },
+  Fishy: { ...fishy, ...deep },
+};
 
 /** On one layer with Gaussian errors the Fisher is the Kronecker product of the statistics: exponent −1 is its inverse. */
 const INVERSE = { "Fishy, exponent −1": { ...fishy, exponent: 1 } };
@@ -131,7 +138,7 @@ async function runTraining(model, rewrite, batchSize, optimizer, { seed, steps }
 /** The seed draws the weights too, which no file holds. */
 function runAutoencoder(optimizer, settings) {
   const model = deepAutoencoder(generator(settings.seed + 1));
-  return runTraining(model, { loss: "sigmoid-cross-entropy", targetInput: "image" }, 250, optimizer, settings);
+  return runTraining(model, { loss: "sigmoid-cross-entropy", targetInput: "image" }, 100, optimizer, settings);
 }
 
 const classes = { loss: "softmax-cross-entropy" };
@@ -165,11 +172,11 @@ export const PROBLEMS = {
     run: (optimizer, settings) => runTraining(graph("small_cnn.onnx"), classes, 128, optimizer, settings),
   },
   autoencoder: {
-    title: "Deep autoencoder of the paper on Fashion-MNIST, batch 250",
+    title: "Deep autoencoder of the paper on Fashion-MNIST, batch 100",
     lossName: "training loss",
     tuningSteps: 40,
-    steps: 120,
-    grid: [3e-4, 1e-3, 3e-3, 1e-2],
+    steps: 100,
+    grid: [3e-5, 1e-4, 3e-4, 1e-3],
     seeds: [1],
     methods: DEEP,
     smoothing: 5,

@@ -2,7 +2,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+const fastest = (values) => Math.min(...values);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** Two digits, or all before the point. */
+const short = (value) => (value < 100 ? value.toPrecision(2) : value.toFixed(0));
 
 /** A loss with its range over the seeds. */
 function spread(values) {
@@ -19,7 +23,7 @@ export function comparisonTable({ results, grid, date, machine, versions, steps,
   const header = ["method", "learning rate", `${lossName}${seeds === 1 ? "" : `, ${seeds} seeds`}`];
   if (heldOut) header.push("held-out loss");
   if (accuracy) header.push("held-out accuracy");
-  header.push("median step", "whole run");
+  header.push("median step", "whole run, fastest");
   const meanLoss = ({ finals }) => mean(finals.map((run) => run.trainLoss));
   const rows = [...results]
     .sort((a, b) => meanLoss(a) - meanLoss(b))
@@ -29,7 +33,7 @@ export function comparisonTable({ results, grid, date, machine, versions, steps,
       const row = [method, `${best}${edge}`, spread(of("trainLoss"))];
       if (heldOut) row.push(spread(of("heldOutLoss")));
       if (accuracy) row.push(`${(100 * mean(of("heldOutAccuracy"))).toFixed(1)} %`);
-      row.push(`${(1000 * mean(of("medianStep"))).toPrecision(2)} ms`, `${mean(of("seconds")).toPrecision(2)} s`);
+      row.push(`${short(1000 * fastest(of("medianStep")))} ms`, `${short(fastest(of("seconds")))} s`);
       return row;
     });
   const line = (cells) => `| ${cells.join(" | ")} |`;

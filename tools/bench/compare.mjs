@@ -1,12 +1,13 @@
 /**
  * Optimizers against each other, all tuned over the same grid of learning rates with the same number of trials.
  *
- *     npm run build && node tools/bench/compare.mjs [quadratic] [logistic] [cnn] [autoencoder]
+ *     npm run build && node tools/bench/compare.mjs [--finals] [quadratic] [logistic] [cnn] [autoencoder]
  *
  * Every learning rate of the grid is tried once for each method (seed 0), judged by the training loss at the end; the
  * best is run again with seeds 1, 2 and 3, the methods in turn, and those runs are reported. The seed draws the problem
  * (quadratic), the order of the data, and the samples. Writes docs/figures/compare-<problem>.json and .svg, and the
- * tables of docs/comparisons.md. Without arguments: quadratic, logistic and cnn.
+ * tables of docs/comparisons.md. Without arguments: quadratic, logistic and cnn. With --finals only the final runs are
+ * made again, with the learning rates that the file has.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -51,8 +52,12 @@ async function tune(problem, method, options) {
   return { trials, best: finite.reduce((a, b) => (b.trainLoss < a.trainLoss ? b : a)).learningRate };
 }
 
-/** Mean, lowest and highest loss over the runs, each the mean of the last `smoothing` steps, at some of the steps. */
+/**
+ * Mean, lowest and highest loss over the runs, each the mean of the last `smoothing` steps, at some of the steps; the
+ * seconds are those of the fastest run, which other work on the machine disturbed least.
+ */
 function curveOf(runs, smoothing) {
+  const fastest = runs.reduce((a, b) => (b.seconds.at(-1) < a.seconds.at(-1) ? b : a));
   const length = runs[0].losses.length;
   const every = Math.max(1, Math.ceil(length / CURVE_POINTS));
   const curve = { step: [], loss: [], low: [], high: [], seconds: [] };
@@ -63,17 +68,19 @@ function curveOf(runs, smoothing) {
     curve.loss.push(digits(mean(values)));
     curve.low.push(digits(Math.min(...values)));
     curve.high.push(digits(Math.max(...values)));
-    curve.seconds.push(digits(mean(runs.map((run) => run.seconds[i]))));
+    curve.seconds.push(digits(fastest.seconds[i]));
   }
   return curve;
 }
 
-async function compare(name) {
+async function compare(name, known) {
   const problem = PROBLEMS[name];
   const { title, lossName, steps, tuningSteps, seeds = SEEDS, grid, methods, smoothing } = problem;
   console.log(`\n${title}: ${steps} steps, learning rates ${grid.join(", ")}`);
   const tuned = {};
-  for (const [method, options] of Object.entries(methods)) tuned[method] = await tune(problem, method, options);
+  for (const [method, options] of Object.entries(methods)) {
+    tuned[method] = known?.results.find((result) => result.method === method) ?? (await tune(problem, method, options));
+  }
   const runs = Object.fromEntries(Object.keys(methods).map((method) => [method, []]));
   for (const seed of seeds) {
     for (const [method, options] of Object.entries(methods)) {
@@ -89,7 +96,8 @@ async function compare(name) {
   const results = Object.entries(methods).map(([method, options]) => ({
     method,
     options,
-    ...tuned[method],
+    trials: tuned[method].trials,
+    best: tuned[method].best,
     finals: runs[method].map(({ seed, trainLoss, heldOutLoss, heldOutAccuracy, secondsPerStep, seconds }) => ({
       seed,
       trainLoss: digits(trainLoss),
@@ -118,11 +126,16 @@ async function compare(name) {
   }
 }
 
-const names = process.argv.length > 2 ? process.argv.slice(2) : ["quadratic", "logistic", "cnn"];
+const onlyFinals = process.argv.includes("--finals");
+const given = process.argv.slice(2).filter((argument) => argument !== "--finals");
+const names = given.length > 0 ? given : ["quadratic", "logistic", "cnn"];
 const unknown = names.filter((name) => !Object.hasOwn(PROBLEMS, name));
 if (unknown.length > 0) {
   console.error(`Unknown: ${unknown.join(", ")}. The problems are ${Object.keys(PROBLEMS).join(", ")}.`);
   process.exit(2);
 }
-for (const name of names) await compare(name);
+for (const name of names) {
+  const known = onlyFinals ? JSON.parse(readFileSync(join(folder, `compare-${name}.json`), "utf8")) : undefined;
+  await compare(name, known);
+}
 writeFileSync(page, fillTables(readFileSync(page, "utf8"), folder));
