@@ -9,7 +9,7 @@
  * tables of docs/comparisons.md. Without arguments: quadratic, logistic and cnn. With --finals only the final runs are
  * made again, with the learning rates that the file has.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -135,7 +135,8 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 for (const name of names) {
-  const known = onlyFinals ? JSON.parse(readFileSync(join(folder, `compare-${name}.json`), "utf8")) : undefined;
-  await compare(name, known);
+  const file = join(folder, `compare-${name}.json`);
+  if (onlyFinals && !existsSync(file)) throw new Error(`--finals needs ${file}: run ${name} without it first.`);
+  await compare(name, onlyFinals ? JSON.parse(readFileSync(file, "utf8")) : undefined);
 }
 writeFileSync(page, fillTables(readFileSync(page, "utf8"), folder));
