@@ -1,5 +1,5 @@
 /** The frame of fishy's pages: one file with everything inline, that fetches nothing. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { FishyError, messageOf } from "../errors.js";
@@ -62,6 +62,9 @@ function uplot(name: string): string {
  * @throws FishyError when it cannot be written.
  */
 export function writePage(file: string, content: string): void {
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new FishyError(`${file} is a folder: give the name of a file in it.`);
+  }
   try {
     mkdirSync(dirname(file), { recursive: true });
     writeFileAtomically(file, content);

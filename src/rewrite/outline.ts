@@ -178,8 +178,9 @@ class Flow {
       const part = Math.min(last, ...node.output.map((name) => this.sectionAt.get(name) ?? reached.get(name) ?? last));
       for (const name of node.input) reached.set(name, Math.min(part, reached.get(name) ?? last));
       // What depends on no input is the same in every step.
-      if (node.output.some((name) => fed.has(name))) this.nodes[part]?.unshift(node);
+      if (node.output.some((name) => fed.has(name))) this.nodes[part]?.push(node);
     }
+    for (const nodes of this.nodes) nodes.reverse();
   }
 
   part(index: number, shapes: Shapes): Omit<OutlinePart, "name" | "boundaries" | "trained"> {

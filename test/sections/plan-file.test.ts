@@ -11,7 +11,8 @@ import { type RewriteOptions, rewrite } from "../../src/rewrite/rewrite.js";
 import { parsePlan } from "../../src/sections/plan-file.js";
 import { parseSections } from "../../src/sections/spec.js";
 import { fishy } from "../support/cli.js";
-import { forward, twoLayerNet } from "../support/mlp.js";
+import { forward, pseudoRandom, twoLayerNet } from "../support/mlp.js";
+import { npyBytes } from "../support/npy.js";
 import { f32, runModel } from "../support/run.js";
 import { GRAPHS } from "../support/shared.js";
 import { temporaryFolder } from "../training/support.js";
@@ -73,6 +74,51 @@ describe("a plan that nobody edited", () => {
       /The plan no\.yaml cannot be read: .*--plan FILE writes one/,
     );
   });
+});
+
+it("a run trains with a plan, keeps it, goes on with it, and refuses another", async () => {
+  const [examples, features] = [32, 20];
+  writeFileSync(
+    path("x.npy"),
+    npyBytes("<f4", [examples, features], Float32Array.from(pseudoRandom(5, examples * features))),
+  );
+  writeFileSync(
+    path("labels.npy"),
+    npyBytes(
+      "<i8",
+      [examples],
+      BigInt64Array.from({ length: examples }, (_, i) => BigInt(i % 5)),
+    ),
+  );
+  const model = join(GRAPHS, "pytorch/mlp_tanh/model.onnx");
+  const loss = ["--loss", "softmax-cross-entropy"];
+  await fishy("inspect", model, ...loss, "--sections", "output", "--plan", path("run.yaml"));
+  const train = (...flags: string[]) =>
+    fishy(
+      "train",
+      model,
+      ...loss,
+      "--data",
+      `x=${path("x.npy")}`,
+      path("labels.npy"),
+      "--quiet",
+      "--out",
+      path("run"),
+      ...flags,
+    );
+  const plan = ["--sections", path("run.yaml")];
+  const first = await train(...plan, "--optimizer", "fishy", "--batch-size", "16", "--steps", "2");
+  expect(first.stderr).toBe("");
+  const { rewrite: kept } = JSON.parse(readFileSync(path("run/options.json"), "utf8"));
+  expect(kept.sections).toMatchObject({ kind: "plan", boundaries: [{ at: "output" }] });
+  expect((await train("--resume", path("run"), ...plan, "--steps", "3", "--accept-changes")).stderr).toBe("");
+  expect((await train("--resume", path("run"), "--sections", "per-layer")).stderr).toMatch(
+    /other options would change: sections/,
+  );
+  await fishy("report", path("run"));
+  expect(readFileSync(path("run/report.html"), "utf8")).toMatch(
+    /"name":"rewrite\.sections\.boundaries","values":\["\{/,
+  );
 });
 
 describe("edits", () => {
