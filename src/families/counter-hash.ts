@@ -85,3 +85,20 @@ export function counterUniforms(seed: bigint, boundary: number, call: number, co
     (word) => Math.floor(word / DROPPED) * UNIFORM_STEP + UNIFORM_STEP / 2,
   );
 }
+
+/** How many integers of `bits` bits a word gives; its lowest two bits, which the last round mixes least, serve none. */
+export function lanesOf(bits: number): number {
+  return Math.max(1, Math.floor(30 / bits));
+}
+
+/** The integers in [0, 2^bits) of elements `0 … count − 1` of a stream, the same as the graph draws. */
+export function counterIntegers(seed: bigint, boundary: number, call: number, count: number, bits: number): Int32Array {
+  const lanes = lanesOf(bits);
+  const rows = Math.ceil(count / (lanes * ROW_WIDTH));
+  const words = counterWords(seed, boundary, call, rows * ROW_WIDTH);
+  return Int32Array.from({ length: count }, (_, i) => {
+    const row = Math.floor(i / ROW_WIDTH);
+    const word = words[Math.floor(row / lanes) * ROW_WIDTH + (i % ROW_WIDTH)] as number;
+    return (word << (bits * (row % lanes))) >>> (32 - bits);
+  });
+}

@@ -10,10 +10,12 @@ export type Score = "paper" | "centred";
 /** `exact`: y drawn from the family. `two-point`: y = E[y] ± sd(y), the sign by a coin; same mean and variance. */
 export type Draw = "exact" | "two-point";
 
-/** Draws uniforms inside the graph; every call is a stream of its own. */
+/** Draws random numbers inside the graph; every call is a stream of its own. */
 export interface RandomSource {
   /** float32 in (0, 1), of the shape that the int64 vector `shape` holds. */
   uniform(b: GraphBuilder, shape: string): string;
+  /** uint32 in [0, 2^bits), of the shape that the int64 vector `shape` holds; the fewer bits, the cheaper. */
+  integers(b: GraphBuilder, shape: string, bits: number): string;
 }
 
 export interface SampleInput {

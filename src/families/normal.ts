@@ -1,7 +1,11 @@
-/** Standard normal numbers from one uniform each, in a graph. */
+/** Standard normal numbers, and the normal quantile function, in a graph. */
 import type { GraphBuilder } from "../onnx/builder.js";
+import { DataType } from "../onnx/proto.js";
 import type { RandomSource } from "./family.js";
 import { emitLog } from "./log.js";
+import { flatten, unflatten } from "./shapes.js";
+import { sharedValue } from "./shared-values.js";
+import { normalQuantile } from "./special.js";
 
 /**
  * x²/(u − ½)² as a ratio of polynomials in w = −log(4u(1 − u)): one branch for both tails. Fitted for this project;
@@ -26,7 +30,40 @@ export function normalQuantileOf(b: GraphBuilder, u: string): string {
   return b.mul(b.sub(u, b.f32(0.5)), b.sqrt(ratio));
 }
 
-/** Standard normal float32 numbers of the shape that the int64 vector `shape` holds. */
+/** Kolmogorov distance 1/8192; a table that stays in the first-level cache. */
+const BITS = 12;
+
+/**
+ * Means of the standard normal over cells of equal probability, (φ(z_j) − φ(z_{j+1}))·2^bits, scaled to variance 1.
+ */
+const cells = lazy(() => {
+  const count = 2 ** BITS;
+  const density = (j: number) => {
+    if (j === 0 || j === count) return 0;
+    const z = normalQuantile(j / count);
+    return Math.exp(-(z * z) / 2) / Math.sqrt(2 * Math.PI);
+  };
+  const means = Float64Array.from({ length: count }, (_, j) => (density(j) - density(j + 1)) * count);
+  const deviation = Math.sqrt(means.reduce((sum, z) => sum + z * z, 0) / count);
+  return Float32Array.from(means, (z) => z / deviation);
+});
+
+/** Standard normal float32 numbers of the shape that the int64 vector `shape` holds: one look-up each. */
 export function normal(b: GraphBuilder, random: RandomSource, shape: string): string {
-  return b.scope("normal", () => normalQuantileOf(b, random.uniform(b, shape)));
+  return b.scope("normal", () => {
+    const table = sharedValue(b, "normal", () => {
+      const values = cells();
+      return b.initializer("cells", DataType.FLOAT, [values.length], values);
+    });
+    const index = b.cast(flatten(b, random.integers(b, shape, BITS)), DataType.INT32);
+    return unflatten(b, b.op("GatherElements", [table, index], { axis: 0 }), shape);
+  });
+}
+
+function lazy<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
 }

@@ -7,6 +7,7 @@ import {
   COUNTER_STEP,
   DROPPED,
   HALF,
+  lanesOf,
   ROUND_CONSTANTS,
   ROW_WIDTH,
   streamConstants,
@@ -30,18 +31,60 @@ export function counterRandom(seed: string, boundary: number): RandomSource {
       const call = calls++;
       return b.scope("random", () => emitUniform(b, seed, boundary, call, shape));
     },
+    integers(b, shape, bits) {
+      const call = calls++;
+      return b.scope("random", () => emitIntegers(b, { seed, boundary, call, shape, bits }));
+    },
   };
 }
 
 function emitUniform(b: GraphBuilder, seed: string, boundary: number, call: number, shape: string): string {
+  const size = b.reduce("ReduceProd", shape, undefined, true);
+  const words = emitWords(b, { seed, boundary, call, count: size });
+  const bits = b.cast(b.div(words, b.u32(DROPPED)), DataType.FLOAT);
+  const uniform = b.add(b.mul(bits, b.f32(UNIFORM_STEP)), b.f32(UNIFORM_STEP / 2));
+  return unflatten(b, firstOf(b, uniform, size), shape, "uniform");
+}
+
+/** Every word serves as many elements as its upper 30 bits suffice for: one for each lane, 1024 elements further. */
+function emitIntegers(
+  b: GraphBuilder,
+  { seed, boundary, call, shape, bits }: Stream & { readonly shape: string; readonly bits: number },
+): string {
+  const size = b.reduce("ReduceProd", shape, undefined, true);
+  const lanes = lanesOf(bits);
+  const count = b.div(b.add(size, b.i64([lanes - 1])), b.i64([lanes]));
+  // A word is wanted for each of `lanes` rows in turn, whole rows of them.
+  const words = emitWords(b, { seed, boundary, call, count: lanes === 1 ? size : count });
+  const multipliers = Uint32Array.from({ length: lanes }, (_, lane) => 2 ** (bits * lane));
+  const brought =
+    lanes === 1
+      ? words
+      : b.mul(b.unsqueeze(words, [1]), b.initializer("lanes", DataType.UINT32, [1, lanes, 1], multipliers));
+  const integers = b.div(brought, b.u32(2 ** (32 - bits)));
+  return unflatten(b, firstOf(b, integers, size), shape, "integers");
+}
+
+interface Stream {
+  readonly seed: string;
+  readonly boundary: number;
+  readonly call: number;
+}
+
+/** The first `size` elements, `size` an int64 vector of one. */
+function firstOf(b: GraphBuilder, x: string, size: string): string {
+  return b.op("Slice", [flatten(b, x), b.i64([0]), size, b.i64([0])]);
+}
+
+/** uint32 words in rows of `ROW_WIDTH`, at least `count` of them. */
+function emitWords(b: GraphBuilder, { seed, boundary, call, count }: Stream & { readonly count: string }): string {
   const words = emitSeedWords(b, seed);
   const [, , , k3, k4, k5] = ROUND_CONSTANTS;
   const { scale, offset } = streamConstants(boundary, call);
   const first = b.add(b.mul(words[0], b.u32(scale[0])), b.u32(offset[0]));
   const second = b.add(b.mul(words[1], b.u32(scale[1])), b.u32(offset[1]));
 
-  const size = b.reduce("ReduceProd", shape, undefined, true);
-  const rowCount = b.div(b.add(size, b.i64([ROW_WIDTH - 1])), b.i64([ROW_WIDTH]));
+  const rowCount = b.div(b.add(count, b.i64([ROW_WIDTH - 1])), b.i64([ROW_WIDTH]));
   // int32 because WebGPU's Range has no int64.
   const limit = b.cast(b.squeeze(rowCount, [0]), DataType.INT32);
   const rows = b.cast(b.op("Range", [b.i32(0), limit, b.i32(1)]), DataType.UINT32);
@@ -50,11 +93,7 @@ function emitUniform(b: GraphBuilder, seed: string, boundary: number, call: numb
   const multiply = b.add(b.add(half, half), b.u32(1));
 
   const word = b.add(b.mul(emitColumns(b), multiply), add);
-  const mixed = emitRound(b, emitRound(b, word, k3), k4);
-  const bits = b.cast(b.div(mixed, b.u32(DROPPED)), DataType.FLOAT);
-  const uniform = b.add(b.mul(bits, b.f32(UNIFORM_STEP)), b.f32(UNIFORM_STEP / 2));
-  const flat = b.op("Slice", [flatten(b, uniform), b.i64([0]), size, b.i64([0])]);
-  return unflatten(b, flat, shape, "uniform");
+  return emitRound(b, emitRound(b, word, k3), k4);
 }
 
 function emitRound(b: GraphBuilder, x: string, k: number): string {
@@ -83,7 +122,7 @@ function emitColumns(b: GraphBuilder): string {
 
 /** +1 or −1 with equal chances, float32, of the shape that the int64 vector `shape` holds. */
 export function coin(b: GraphBuilder, random: RandomSource, shape: string): string {
-  const heads = b.cast(b.less(random.uniform(b, shape), b.f32(0.5)), DataType.FLOAT);
+  const heads = b.cast(random.integers(b, shape, 1), DataType.FLOAT);
   return b.sub(b.add(heads, heads), b.f32(1));
 }
 

@@ -1,8 +1,12 @@
-/** Families whose draws and moments are looked up in tables: about 35 nodes a draw, one uniform, no Exp and no Log. */
+/**
+ * Families whose draws and moments are looked up in tables, without Exp and Log. Most draws are one look-up with ten random
+ * bits (`draw-table.ts`); families that change too fast for its columns interpolate at one uniform.
+ */
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
 import { type ContinuousDensity, scalarFamily } from "./density.js";
 import type { EmitDivergence } from "./divergences.js";
+import { centredDraws, type DrawTable, drawTable, INDEX_SCALE, NAN_INDEX, ROW_BITS } from "./draw-table.js";
 import type { DensityInput, Family, SampleInput } from "./family.js";
 import { coin } from "./random.js";
 import { flatten, unflatten } from "./shapes.js";
@@ -36,6 +40,7 @@ type Cache = Map<string, Record<string, Float32Array<ArrayBuffer>>>;
 /** Tables by family and parameters: building one takes about a tenth of a second. */
 const tables: Cache = new Map();
 const nodes = new Map<string, QuantileNodes>();
+const drawTables = new Map<string, DrawTable | "none">();
 
 export function tableFamily(options: TableFamilyOptions): Family {
   const parameters = options.parameters ?? {};
@@ -67,8 +72,51 @@ class TableEmitter {
     private readonly key: string,
   ) {}
 
-  /** spread·T[k, r(u)], plus base − ŷ for the paper's score. */
   exactResidual(b: GraphBuilder, input: SampleInput): string {
+    const table = this.drawTable();
+    return table ? this.lookedUpResidual(b, input, table) : this.interpolatedResidual(b, input);
+  }
+
+  /** spread·T[k, v] for ten random bits v, plus base − ŷ for the paper's score where the table has not added it. */
+  private lookedUpResidual(b: GraphBuilder, input: SampleInput, { values, isResidual }: DrawTable): string {
+    const centred = input.score === "centred";
+    const { index, spread, unit } = this.indexPosition(b, input.a);
+    const position = b.cast(toIndex(b, index, NAN_INDEX), DataType.UINT32);
+    const row = input.random.integers(b, b.shape(position), ROW_BITS);
+    // Wrapping: a negative position keeps its bits, and dividing floors it.
+    const rows = b.u32(2 ** ROW_BITS);
+    const column = b.mul(b.div(b.add(position, row), rows), rows);
+    const at = b.cast(b.add(column, row), DataType.INT32);
+    const { draws } = this.initializers(b, centred ? "centred" : "looked_up", () => ({
+      draws: (centred ? centredDraws(values) : values).map((value) => value * unit),
+    }));
+    const scaled = b.op("GatherElements", [draws as string, at], { axis: 0 });
+    const draw = unflatten(b, spread === undefined ? scaled : b.mul(spread, scaled), b.shape(input.a));
+    return centred || isResidual ? draw : this.addOffset(b, draw, input, b.mul(index, b.f32(1 / INDEX_SCALE)));
+  }
+
+  /** k times the scale of an index, and the spread in units of `unit`, in as few passes as it takes. */
+  private indexPosition(b: GraphBuilder, a: string) {
+    const { scale, shift = 0, spread } = this.options.layout;
+    const flat = flatten(b, a);
+    const moved = shift === 0 ? flat : b.sub(flat, b.f32(shift));
+    const decay = b.div(b.f32(INDEX_SCALE), b.add(b.abs(moved), b.f32(scale)));
+    const index = b.mul(moved, decay);
+    const unit = scale / INDEX_SCALE;
+    switch (spread) {
+      case "both":
+        return { index, spread: decay, unit };
+      case "root":
+        return { index, spread: b.sqrt(decay), unit: Math.sqrt(unit) };
+      case "below":
+        return { index, spread: b.add(b.min(index, b.f32(0)), b.f32(INDEX_SCALE)), unit: 1 / INDEX_SCALE };
+      case "none":
+        return { index, spread: undefined, unit: 1 };
+    }
+  }
+
+  /** The same with T[k, r(u)], bilinear, for a uniform u. */
+  private interpolatedResidual(b: GraphBuilder, input: SampleInput): string {
     const { columns, values } = this.nodes();
     const position = this.position(b, input.a);
     const u = input.random.uniform(b, b.shape(position.k));
@@ -144,7 +192,8 @@ class TableEmitter {
   private position(b: GraphBuilder, a: string): Position {
     const { scale, shift = 0, spread } = this.options.layout;
     const flat = flatten(b, a);
-    const t = b.mul(shift === 0 ? flat : b.sub(flat, b.f32(shift)), b.f32(1 / scale));
+    const moved = shift === 0 ? flat : b.sub(flat, b.f32(shift));
+    const t = scale === 1 ? moved : b.mul(moved, b.f32(1 / scale));
     const decay = b.op("Reciprocal", [b.add(b.abs(t), b.f32(1))]);
     const k = b.mul(t, decay);
     switch (spread) {
@@ -184,6 +233,13 @@ class TableEmitter {
 
   private activation(b: GraphBuilder, input: Argument): string {
     return input.activation ?? this.options.activation(b, input.a);
+  }
+
+  private drawTable(): DrawTable | undefined {
+    const { density, layout } = this.options;
+    const table = drawTables.get(this.key) ?? drawTable(this.nodes(), density, layout) ?? "none";
+    drawTables.set(this.key, table);
+    return table === "none" ? undefined : table;
   }
 
   private nodes(): QuantileNodes {
@@ -237,6 +293,6 @@ function cellOf(b: GraphBuilder, x: string, count: number): { floor: string; fra
 }
 
 /** NaN becomes an index inside the table (the fraction carries the NaN on) rather than an error of GatherElements. */
-function toIndex(b: GraphBuilder, cell: string): string {
-  return b.max(b.cast(cell, DataType.INT32), b.i32(0));
+function toIndex(b: GraphBuilder, cell: string, lowest = 0): string {
+  return b.max(b.cast(cell, DataType.INT32), b.i32(lowest));
 }

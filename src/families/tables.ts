@@ -45,7 +45,7 @@ interface Column {
   readonly spread: number;
 }
 
-function columnAt(density: ContinuousDensity, layout: TableLayout, k: number): Column {
+export function columnAt(density: ContinuousDensity, layout: TableLayout, k: number): Column {
   const a = (layout.shift ?? 0) + (layout.scale * k) / (1 - Math.abs(k));
   return { a, base: baseAt(density, layout, a, k), spread: spreadAt(layout, k) };
 }
@@ -78,14 +78,14 @@ function spreadAt(layout: TableLayout, k: number): number {
   }
 }
 
-function nodePositions(columns: number): Float64Array {
+export function nodePositions(columns: number): Float64Array {
   return Float64Array.from({ length: columns + 1 }, (_, i) =>
     i === 0 ? -1 + (END * 2) / columns : i === columns ? 1 - (END * 2) / columns : -1 + (2 * i) / columns,
   );
 }
 
 /** The inverse of r(u): u = sin²θ with √u − √(1 − u) = √2 sin(θ − π/4) = 2r − 1. */
-function probabilityAt(r: number): number {
+export function probabilityAt(r: number): number {
   return Math.sin(Math.PI / 4 + Math.asin((2 * r - 1) / Math.SQRT2)) ** 2;
 }
 

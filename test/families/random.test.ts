@@ -2,7 +2,7 @@
 import * as ort from "onnxruntime-node";
 import { describe, expect, test } from "vitest";
 import { FishyError } from "../../src/errors.js";
-import { counterUniforms, counterWords, mix, ROW_WIDTH } from "../../src/families/counter-hash.js";
+import { counterIntegers, counterUniforms, counterWords, mix, ROW_WIDTH } from "../../src/families/counter-hash.js";
 import { counterRandom, dropoutMask } from "../../src/families/random.js";
 import { encodeModel } from "../../src/onnx/codec.js";
 import { DataType } from "../../src/onnx/proto.js";
@@ -93,6 +93,47 @@ function correlation(x: ArrayLike<number>, y: ArrayLike<number>, count: number, 
   for (let i = 0; i < count; i++) sum += ((x[i] as number) - 0.5) * ((y[i + lag] as number) - 0.5);
   return (12 * sum) / Math.sqrt(count);
 }
+
+describe("integers", () => {
+  test.each([1, 10, 12, 16, 24])("of %d bits: the graph draws its twin's", async (bits) => {
+    for (const dims of [[0], [1], [3, 700], [2 * ROW_WIDTH + 5], [4, 1, 2000]]) {
+      const count = dims.reduce((product, dim) => product * dim, 1);
+      const runner = await Runner.create(
+        dims.map((_, i) => `d${i}`),
+        (b, a, seed) => [b.cast(counterRandom(seed, 7).integers(b, b.shape(a), bits), DataType.FLOAT)],
+      );
+      const [drawn] = await runner.run(new Float32Array(count), dims, -5n);
+      await runner.release();
+      expect(drawn).toEqual(Float32Array.from(counterIntegers(-5n, 7, 0, count, bits)));
+    }
+  });
+
+  test.each([1, 10, 12])("of %d bits: uniform, and without correlation along the stream and across lanes", (bits) => {
+    const count = 1 << 20;
+    const cells = 2 ** bits;
+    const integers = counterIntegers(77n, 2, 0, count, bits);
+    const counts = new Float64Array(cells);
+    for (const integer of integers) counts[integer] = (counts[integer] as number) + 1;
+    expect(Math.abs(chiSquared(counts, count))).toBeLessThan(Z_LIMIT);
+    const deviation = Math.sqrt((cells * cells - 1) / 12);
+    const values = Float64Array.from(integers, (integer) => (integer - (cells - 1) / 2) / deviation);
+    // One lane further is ROW_WIDTH elements further, and another row of words all lanes further.
+    for (const lag of [1, 2, ROW_WIDTH, 2 * ROW_WIDTH, 3 * ROW_WIDTH, 29 * ROW_WIDTH, 30 * ROW_WIDTH]) {
+      let sum = 0;
+      for (let i = 0; i + lag < count; i++) sum += (values[i] as number) * (values[i + lag] as number);
+      expect(Math.abs(sum) / Math.sqrt(count - lag), `lag ${lag}`).toBeLessThan(Z_LIMIT);
+    }
+    // Pairs of the upper bits of neighbouring lanes fill their square evenly.
+    const side = Math.min(cells, 32);
+    const pairs = new Float64Array(side * side);
+    for (let i = 0; i + ROW_WIDTH < count; i++) {
+      const [x, y] = [integers[i] as number, integers[i + ROW_WIDTH] as number];
+      const at = Math.floor((x * side) / cells) * side + Math.floor((y * side) / cells);
+      pairs[at] = (pairs[at] as number) + 1;
+    }
+    expect(Math.abs(chiSquared(pairs, count - ROW_WIDTH))).toBeLessThan(Z_LIMIT);
+  });
+});
 
 describe("one stream", () => {
   test.each([64, 1024, 65536])("is uniform over %d cells", (cells) => {

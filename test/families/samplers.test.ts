@@ -202,7 +202,9 @@ describe("families that the golden file does not have", () => {
           for (const p of [0.03, 0.3, 0.5, 0.8, 0.99]) {
             const limit = scalar.quantile(p, a) - (score === "paper" ? scalar.activation(a) : scalar.mean(a));
             const below = drawn.filter((value) => value <= limit).length / n;
-            expect(Math.abs(below - p) / Math.sqrt((p * (1 - p)) / n), `quantile ${p}, ${where}`).toBeLessThan(5);
+            // A draw from a table takes 1024 values with equal chances: a step of their distribution function.
+            const beyond = Math.abs(below - p) - 2 ** -10;
+            expect(beyond / Math.sqrt((p * (1 - p)) / n), `quantile ${p}, ${where}`).toBeLessThan(5);
           }
         }
       }

@@ -48,7 +48,29 @@ export function goldenFamilies(): GoldenFamily[] {
 
 /** Yields the given value everywhere. */
 export function constantRandom(value: number): RandomSource {
-  return { uniform: (b, shape) => b.expand(b.f32(value), shape) };
+  return {
+    uniform: (b, shape) => b.expand(b.f32(value), shape),
+    integers: (b, shape, bits) => b.expand(b.u32(Math.floor(value * 2 ** bits)), shape),
+  };
+}
+
+/** Yields evenly spread values, the same `count` for every row of that length: every draw once. */
+export function evenRandom(count: number): RandomSource {
+  const numbers = (b: GraphBuilder) => b.op("Range", [b.i32(0), b.i32(count), b.i32(1)]);
+  const repeated = (b: GraphBuilder, one: string, shape: string) => {
+    const rows = b.div(b.reduce("ReduceProd", shape, undefined, true), b.i64([count]));
+    return b.op("Reshape", [b.op("Tile", [one, rows]), shape]);
+  };
+  return {
+    uniform(b, shape) {
+      const u = b.div(b.add(b.cast(numbers(b), DataType.FLOAT), b.f32(0.5)), b.f32(count));
+      return repeated(b, u, shape);
+    },
+    integers(b, shape, bits) {
+      if (2 ** bits !== count) throw new Error(`${bits} bits for ${count} draws`);
+      return b.cast(repeated(b, numbers(b), shape), DataType.UINT32);
+    },
+  };
 }
 
 /** A session around a graph with the inputs `a` and `seed`. */
