@@ -106,7 +106,7 @@ function zshOption({ flags, description, value, isOptional }: CompletedOption): 
 function zshAction({ words, files }: Expected): string {
   const escaped = words.map((word) => word.replace(/:/g, "\\:"));
   if (words.length === 0) return files ? "_files" : " ";
-  return files ? `_alternative "words:word:(${escaped.join(" ")})" "files:file:_files"` : `(${escaped.join(" ")})`;
+  return files ? `{compadd -- ${escaped.join(" ")}; _files}` : `(${escaped.join(" ")})`;
 }
 
 function zshQuote(text: string): string {
@@ -136,7 +136,8 @@ function fishOption({ flags, description, value, isOptional }: CompletedOption):
   const names = flags.map((flag) => (flag.startsWith("--") ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`));
   const words = value && value.words.length > 0 ? ` -a "${value.words.join(" ")}"` : "";
   // -r: a value must follow; -F: which may be a file.
-  const kind = value && !isOptional ? (value.files ? " -r -F" : " -r -f") : "";
+  const expects = value && (!isOptional || words !== "");
+  const kind = expects ? (value.files ? " -r -F" : " -r -f") : "";
   return `${names.join(" ")}${kind}${words} -d ${fishQuote(description)}`;
 }
 

@@ -116,6 +116,7 @@ describe.skipIf(!has("fish"))("fish", () => {
     expect(await complete("fishy report --o")).toContain("--output");
     expect(await complete("fishy inspect --score ")).toEqual(["centred", "paper"]);
     expect(await complete("fishy completion z")).toEqual(["zsh"]);
+    expect(await complete("fishy train --resume la")).toEqual(["latest"]);
     expect(await complete("fishy eval ru")).toEqual(["runs/"]);
   });
 });
