@@ -21,7 +21,8 @@ function words(line: string): string[] {
   for (const [, quoted, single, plain] of line.matchAll(/"([^"]*)"|'([^']*)'|((?:[^\s"'#]|(?<=\S)#)+|#.*$)/g)) {
     if (plain?.startsWith("#")) break;
     if (plain === ">" || plain === "|" || plain === "&&") break;
-    found.push(quoted ?? single ?? (plain as string));
+    // Stands for what was shown before.
+    if (plain !== "…") found.push(quoted ?? single ?? (plain as string));
   }
   return found;
 }
@@ -42,11 +43,10 @@ function parse(argv: readonly string[]): void {
     .configureOutput({ writeErr: () => {} });
   for (const command of program.commands) {
     command.exitOverride().configureOutput({ writeErr: () => {} });
-    command.action((...given: unknown[]) => {
+    command.action(() => {
       const { option, sections } = command.opts<{ option?: string[]; sections?: string }>();
       if (option) parseAssignments(option);
       if (sections && !sections.endsWith(".yaml")) parseSections(sections);
-      return given;
     });
   }
   program.parse([...argv], { from: "user" });
