@@ -24,6 +24,21 @@ describe("Gather", () => {
     }),
   );
 
+  it.each([
+    { data: [3, 2, 4], indices: [], values: [1], axis: 0 },
+    { data: [3, 4], indices: [], values: [-1], axis: 1 },
+    { data: [3, 4], indices: [1], values: [-3], axis: -1 },
+    { data: [1, 4], indices: [], values: [0], axis: 0 },
+    { data: [4], indices: [], values: [2], axis: 0 },
+  ])("$data by the constant $values on axis $axis", ({ data, indices, values, axis }) =>
+    expectGradients({
+      inputs: [{ dims: data }],
+      build: (b, x) => b.gather(x[0] as string, b.constant(DataType.INT64, values, indices), axis),
+      step: 0.5,
+      tolerance: 1e-6,
+    }),
+  );
+
   it("adds repeated rows up, whatever the number of threads", async () => {
     const [rows, width, count] = [50, 64, 20_000];
     const b = newBuilder();
