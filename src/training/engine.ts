@@ -34,7 +34,7 @@ export interface StepOutcome {
 export interface Engine {
   /** Most steps of one run. Between the steps of a run nothing can be evaluated, saved or stopped. */
   readonly stepsPerRun: number;
-  /** The state as it is between runs. */
+  /** The state as it is between runs; that of the last `synchronise` where there is one. */
   readonly state: StateBuffers;
   /** Takes the batch of a step of the next run; `slot` counts from 0. */
   fill(slot: number, batch: Batch): void;
@@ -48,6 +48,8 @@ export interface Engine {
    * one, and the state is as it was before it.
    */
   run(first: number, count: number): Promise<readonly StepOutcome[]>;
+  /** Brings the state from the device, where it stays there between runs. `state` may be written before the first run only. */
+  synchronise?(): Promise<void>;
   /** What a forward pass is fed beside data: parameters, running statistics, frozen weights in external files. */
   carriedTensor(name: string): Tensor | undefined;
   release(): Promise<void>;

@@ -3,6 +3,7 @@ import { freemem } from "node:os";
 import { UsageError } from "../errors.js";
 import { AccumulatingStepper } from "./accumulating-stepper.js";
 import { checkAccumulation } from "./accumulation.js";
+import { BoundStepper } from "./bound-stepper.js";
 import { defaultStepsPerRun } from "./chunks.js";
 import { deviceOf, type Engine, type EngineOptions } from "./engine.js";
 import { LoopedStepper } from "./looped-stepper.js";
@@ -47,6 +48,11 @@ export async function createEngine(choice: EngineChoice): Promise<Engine> {
   const { kind } = deviceOf(options);
   const { program, optimizer, inputs, batchSize, totalSteps, accumulation = 1, statistics } = options;
   if (accumulation > 1 || statistics) {
+    if (kind === "webgpu") {
+      throw new UsageError(
+        "On WebGPU a step takes one batch: no accumulation, and no batch of their own for statistics. Take larger batches, or another device.",
+      );
+    }
     if ((options.stepsPerRun ?? 1) > 1) {
       throw new UsageError(
         `Steps with accumulation or a batch of their own for statistics run one by one (stepsPerRun is ${options.stepsPerRun}).`,
@@ -57,7 +63,7 @@ export async function createEngine(choice: EngineChoice): Promise<Engine> {
   }
   const wanted = options.stepsPerRun ?? defaultStepsPerRun(kind, inputs, batchSize, freemem());
   const stepsPerRun = Math.max(1, Math.min(wanted, totalSteps));
-  if (stepsPerRun === 1) return Stepper.create(options);
+  if (stepsPerRun === 1) return kind === "webgpu" ? BoundStepper.create(options) : Stepper.create(options);
   if (kind === "webgpu") {
     throw new UsageError(
       `WebGPU has no loops, so a run takes one step (stepsPerRun is ${stepsPerRun}). Parameters and state stay on the device all the same.`,

@@ -82,7 +82,10 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const skipped = epoch === start.epoch ? start.batch : 0;
     let index = skipped;
     for await (const batch of source.batches(epoch, skipped)) {
-      if (added === 0 && options.shouldStop()) return result("interrupted");
+      if (added === 0 && options.shouldStop()) {
+        await engine.synchronise?.();
+        return result("interrupted");
+      }
       engine.fill(filled.length, batch);
       index++;
       if (added < batchesPerStep - 1) {
@@ -104,6 +107,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       for (const [slot, { loss, metrics, blockMetrics }] of outcomes.entries()) {
         const { learning_rate } = optimizer.hyperparameters(step + 1);
         if (!Number.isFinite(loss)) {
+          await engine.synchronise?.();
           throw new DivergenceError(position(), divergence(step + 1, loss, losses, learning_rate));
         }
         step++;
@@ -113,6 +117,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
         losses.push(loss);
         const last = step === totalSteps;
         const due = (every: number) => every > 0 && !last && step % every === 0;
+        if (step === end || due(evaluateEvery) || due(checkpointEvery)) await engine.synchronise?.();
         const evaluation = due(evaluateEvery) ? await options.evaluate() : undefined;
         options.record({
           step,
