@@ -91,7 +91,8 @@ function describe({ label, support, isDiscrete, grid, curves }: FamilyPicture): 
   const where = isDiscrete
     ? `{${grid.join(", ")}}`
     : `${low === null ? "(−∞" : `[${low}`}, ${high === null ? "∞)" : `${high}]`}`;
-  const digits = (value: number) => value.toFixed(4);
+  // No "-0.0000".
+  const digits = (value: number) => (Number(value.toFixed(4)) + 0).toFixed(4);
   return [
     `${label} on ${where}`,
     formatTable(

@@ -69,7 +69,7 @@ function panelContent(picture: FamilyPicture): string {
   const bottom = PANEL.top + INNER.height;
   const horizontal = (picture.isDiscrete ? [...picture.grid] : ticks(scale.from, scale.to, 6)).map(
     (value) =>
-      `<path class="axis" d="M${coordinate(x(value))} ${bottom}v4"/><text class="label tick" x="${coordinate(x(value))}" y="${bottom + 17}" text-anchor="middle">${formatTick(value)}</text>`,
+      `<path class="axis" d="M${coordinate(x(value))} ${bottom}v4"/><text class="label tick" x="${coordinate(x(value))}" y="${bottom + 19}" text-anchor="middle">${formatTick(value)}</text>`,
   );
   const vertical = ticks(0, scale.top, 4).map(
     (value) =>
@@ -105,7 +105,7 @@ function density(picture: FamilyPicture, curve: FamilyCurve, i: number, x: Scale
     `<path class="bars" d="M${start} ${bottom}${bars}V${bottom}Z"/>`,
     `<path class="curve" d="M${line}"/>`,
     isShown(curve.yhat) ? `<path class="mode" d="M${at(curve.yhat)} ${bottom}V${PANEL.top}"/>` : "",
-    isShown(curve.mean) ? `<path class="mean" d="M${at(curve.mean)} ${bottom}l-5 8h10z"/>` : "",
+    isShown(curve.mean) ? `<path class="mean" d="M${at(curve.mean)} ${bottom}l-4 6h8z"/>` : "",
     "</g>",
   ].join("");
 }
