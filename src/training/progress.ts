@@ -144,7 +144,8 @@ export class Progress {
     const full = Math.round(done * BAR_WIDTH);
     const bar = `${cyan("█".repeat(full))}${dim("░".repeat(BAR_WIDTH - full))} `;
     const text = `${steps} · ${fields.join(" · ")}`;
-    const width = this.stream.columns ?? 80;
+    // A terminal that does not know its width says 0.
+    const width = this.stream.columns || 80;
     const fits = this.prefix().length + BAR_WIDTH + 1 + plainLength(text) < width;
     const shown = fits ? `${this.prefix()}${bar}${text}` : cut(`${this.prefix()}${text}`, width - 1);
     this.stream.write(`\r\x1b[K${shown}`);

@@ -99,6 +99,13 @@ describe("on a terminal", () => {
     expect(lines.slice(2)).toEqual(["stopping after this step\n", expect.stringContaining(" 2/10 ")]);
   });
 
+  test("a terminal that does not know its width (columns 0) counts as one of 80", () => {
+    const { hooks, text } = progressOn({ isTTY: true, columns: 0 }, { color: false });
+    hooks.onPlan(plan);
+    hooks.onStep(record(1));
+    expect(text().split("\r\x1b[K")[1]).toMatch(/1\/10 · loss 1\.000/);
+  });
+
   test("a narrow terminal loses the bar, then the end of the line, never its width", () => {
     for (const columns of [30, 60, 80]) {
       const { hooks, text } = progressOn({ isTTY: true, columns }, { color: true, label: "fishy" });
