@@ -17,7 +17,7 @@ import { chunkLength, defaultStepsPerRun } from "../../src/training/chunks.js";
 import { createEngine } from "../../src/training/engines.js";
 import { wantedInputs } from "../../src/training/inputs.js";
 import { LoopedStepper } from "../../src/training/looped-stepper.js";
-import type { StepRecord } from "../../src/training/metrics.js";
+import { readMetrics, type StepRecord } from "../../src/training/metrics.js";
 import { parseRunOptions } from "../../src/training/options.js";
 import { runTraining } from "../../src/training/run.js";
 import { RunDirectory } from "../../src/training/run-directory.js";
@@ -240,4 +240,23 @@ describe("the number of steps in a run", () => {
     expect(defaultStepsPerRun("cuda", bytes(3 * 224 * 224 * 4), 1000, 2 ** 36)).toBe(1);
     expect(defaultStepsPerRun("cuda", bytes(784 * 4), 1000, 2 ** 28)).toBe(8);
   });
+});
+
+test("a loss that is no number ends a run in groups of steps as it ends one of single steps", async () => {
+  const { model: proto, golden } = loadGolden("autoencoder_tanh");
+  const data = examplesLike(golden.tensors, 60, "target");
+  const optimizer: OptimizerOptions = { name: "sgd", learningRate: 1e36 };
+  const ending = async (stepsPerRun: number) => {
+    const outDir = join(folder, `diverging-${stepsPerRun}`);
+    const options = { model: { proto }, rewrite: { loss: "sigmoid-cross-entropy" } as const, data, optimizer, outDir };
+    const message = await train({ ...options, batchSize: 5, steps: 12, threads: 1, stepsPerRun, isolate: false }).then(
+      () => "trained",
+      (error: Error) => error.message,
+    );
+    const records = readMetrics(join(outDir, "metrics.jsonl")).map(({ step, loss }) => ({ step, loss }));
+    return { message: message.replaceAll(outDir, ""), records };
+  };
+  const single = await ending(1);
+  expect(single.message).toMatch(/loss is (NaN|Infinity) at step [2-9]/);
+  expect(await ending(8)).toEqual(single);
 });
