@@ -1,27 +1,21 @@
 /**
- * Two tables of Shampoo's parts.
+ * The table of the roots' accuracy (for what they cost: roots.mjs and step-parts.mjs).
  *
- *     npm run build && node tools/bench/shampoo.mjs accuracy
- *     npm run build && node tools/bench/shampoo.mjs cost [autoencoder|deep] [FOLDER]
+ *     npm run build && node tools/bench/shampoo.mjs [SIZE…]
  *
- * accuracy: inverse roots of (S + ε·λ_max·I) against their exact value. S has rank 8 and integer entries, so it is exact
+ * Inverse roots of (S + ε·λ_max·I) against their exact value. S has rank 8 and integer entries, so it is exact
  * in float32, its eigendecomposition is that of an 8×8 matrix, and ε alone sets the condition number to 1/ε.
- *
- * cost: seconds of each part of a step on an autoencoder's matrices, with statistics whose eigenvalues fall evenly over
- * six decades. With FOLDER, the matrices are saved there, and `python tools/bench/dsyevd.py FOLDER` times LAPACK on them.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import * as ort from "onnxruntime-node";
 import { formatTable } from "../../dist/cli/table.js";
 import { emptyGraph, GraphBuilder } from "../../dist/onnx/builder.js";
-import { partProgram } from "../../dist/optimizers/program.js";
-import { createOptimizer, parseOptimizerOptions } from "../../dist/optimizers/registry.js";
+import { parseOptimizerOptions } from "../../dist/optimizers/registry.js";
 import { emitInverseRoots } from "../../dist/optimizers/shampoo/newton.js";
+import { emitTiledRoot, isTiled } from "../../dist/optimizers/shampoo/tiled-roots.js";
 import { createSession } from "../../dist/runtime/session.js";
 
-const [mode = "accuracy", network = "autoencoder", folder] = process.argv.slice(2);
+const sizes = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [2, 16, 128, 256, 1024];
 const tensor = (data, dims) => new ort.Tensor("float32", data, dims);
 const wrap = (graph) => ({
   irVersion: 8,
@@ -43,20 +37,23 @@ function generator(seed) {
 
 async function rootOf(data, size, exponent, options) {
   const b = new GraphBuilder(emptyGraph("root"));
-  b.input("s", { elemType: 1, shape: [1, size, size] });
-  const result = emitInverseRoots(b, "s", 1, size, exponent, options);
+  const dims = isTiled(size) ? [size, size] : [1, size, size];
+  b.input("s", { elemType: 1, shape: dims });
+  const result = isTiled(size)
+    ? emitTiledRoot(b, "s", size, exponent, options)
+    : emitInverseRoots(b, "s", 1, size, exponent, options);
   for (const key of ["root", "residual", "iterations"]) {
     b.output(b.alias(result[key], `out:${key}`), { elemType: 1, shape: undefined });
   }
   const session = await createSession(wrap(b.graph));
-  const out = await session.fetch({ s: tensor(data, [1, size, size]) }, ["out:root", "out:residual", "out:iterations"]);
+  const out = await session.fetch({ s: tensor(data, dims) }, ["out:root", "out:residual", "out:iterations"]);
   await session.release();
   return { root: out["out:root"].data, residual: out["out:residual"].data[0], rounds: out["out:iterations"].data[0] };
 }
 
 async function accuracy() {
   const rows = [];
-  for (const size of [2, 16, 128, 1024]) {
+  for (const size of sizes) {
     const rank = Math.min(8, size / 2);
     const next = generator(size);
     const a = Array.from({ length: size }, () =>
@@ -97,81 +94,4 @@ async function accuracy() {
   console.log(formatTable(["size", "p", "solver", "10²", "10⁴", "10⁶", "10⁸", "10¹⁰", "10¹²"], rows));
 }
 
-const NETWORKS = {
-  autoencoder: [784, 1000, 500, 250, 30, 250, 500, 1000, 784],
-  deep: [784, 1000, ...Array(8).fill(500), 250, 30, 250, ...Array(8).fill(500), 1000, 784],
-};
-
-/** Σ_k 10^(−6k/d) a_k a_kᵀ: eigenvalues over six decades. */
-async function decaying(size, count) {
-  const b = new GraphBuilder(emptyGraph("decaying"));
-  b.input("a", { elemType: 1, shape: [count, size, size] });
-  b.output(b.matMul("a", b.transpose("a", [0, 2, 1])), { elemType: 1, shape: undefined });
-  const session = await createSession(wrap(b.graph));
-  const next = generator(size);
-  const a = Float32Array.from({ length: count * size * size }, (_, i) => next() * 10 ** ((-3 * (i % size)) / size));
-  const out = await session.fetch({ a: tensor(a, [count, size, size]) }, session.outputNames);
-  await session.release();
-  return out[session.outputNames[0]].data;
-}
-
-async function cost() {
-  const sizes = NETWORKS[network];
-  const parameters = sizes.slice(1).flatMap((out, i) => [
-    { name: `${i}.weight`, dims: [out, sizes[i]] },
-    { name: `${i}.bias`, dims: [out] },
-  ]);
-  const settings = [
-    { name: "adam" },
-    ...[1024, 512, 256, 128].map((blockSize) => ({ name: "fishy", blockSize })),
-    { name: "fishy", blockSize: 1024, root: { solver: "newton" } },
-    { name: "fishy", blockSize: 1024, root: { precision: "float32" }, epsilon: 1e-4 },
-    { name: "shampoo", blockSize: 1024 },
-    { name: "shampoo", blockSize: 1024, root: { solver: "newton" } },
-  ];
-  const rows = [];
-  let saved = 0;
-  for (const options of settings) {
-    const optimizer = createOptimizer(options, parameters);
-    const row = [JSON.stringify(options).replaceAll('"', "")];
-    for (const part of ["statistics", "roots", "update"]) {
-      const program = partProgram(optimizer, part);
-      if (!program) {
-        row.push("");
-        continue;
-      }
-      const feeds = {};
-      const next = generator(1);
-      for (const [input, { role, name }] of program.inputs) {
-        const state = role === "state" ? optimizer.state.find((one) => one.name === name) : undefined;
-        const dims = role === "hyperparameter" ? [] : (state ?? parameters.find((one) => one.name === name)).dims;
-        const count = dims.reduce((product, dim) => product * dim, 1);
-        let data = state?.init();
-        if (role === "hyperparameter") data = Float32Array.of(optimizer.hyperparameters(20)[name]);
-        else if (part === "roots" && name.includes("/statistics")) {
-          data = await decaying(dims.at(-1), dims.length === 3 ? dims[0] : 1);
-          if (folder && options.blockSize === 1024 && options === settings[1]) {
-            mkdirSync(folder, { recursive: true });
-            writeFileSync(join(folder, `${saved++}_${dims.at(-1)}.f32`), new Uint8Array(data.buffer));
-          }
-        } else if (!state || /graft|momentum|exp_avg/.test(name))
-          data = Float32Array.from({ length: count }, () => next() ** 2);
-        feeds[input] = tensor(data, dims);
-      }
-      const session = await createSession(program.model);
-      const outputs = [...program.outputs.keys()];
-      let best = Number.POSITIVE_INFINITY;
-      for (let i = 0; i < (part === "roots" ? 3 : 10); i++) {
-        const start = performance.now();
-        await session.fetch(feeds, outputs);
-        best = Math.min(best, performance.now() - start);
-      }
-      await session.release();
-      row.push(`${best.toFixed(0)} ms`);
-    }
-    rows.push(row);
-  }
-  console.log(formatTable(["options", "statistics", "roots", "update"], rows));
-}
-
-await (mode === "cost" ? cost() : accuracy());
+await accuracy();
