@@ -52,6 +52,7 @@ export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   device?: string;
   stepsPerRun?: number;
   precision?: Precision;
+  preconditionerDevice?: string;
   resume?: string | true;
   acceptChanges?: boolean;
   pauseAt?: number;
@@ -125,6 +126,7 @@ export function trainCommand(): Command {
       "steps that run without a return to this process; default 1 on the CPU, up to 64 with CUDA",
       parseInteger,
     )
+    .option("--preconditioner-device <name>", "a second device for statistics and roots: cpu, cuda or cuda:N")
     .addOption(
       new Option(
         "--precision <type>",
@@ -292,6 +294,7 @@ function runFlags(flags: TrainFlags): Partial<TrainOptions> {
     device,
     stepsPerRun,
     precision: flags.precision,
+    preconditionerDevice: flags.preconditionerDevice,
     lastBatch,
     prefetch,
     tensorboard,

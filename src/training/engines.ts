@@ -1,6 +1,7 @@
 /** The engine that a device wants. */
 import { freemem } from "node:os";
 import { UsageError } from "../errors.js";
+import type { Device } from "../runtime/devices.js";
 import { AccumulatingStepper } from "./accumulating-stepper.js";
 import { checkAccumulation } from "./accumulation.js";
 import { BoundStepper } from "./bound-stepper.js";
@@ -10,18 +11,36 @@ import { LoopedStepper } from "./looped-stepper.js";
 import { withLossScaling } from "./loss-scaling.js";
 import { checkPrecision, type Precision, withPrecision } from "./precision.js";
 import type { StatisticsBatches } from "./statistics-batches.js";
+import { SplitStepper } from "./split-stepper.js";
 import { Stepper } from "./stepper.js";
 
 export interface EngineChoice extends EngineOptions {
   /** Default what `defaultStepsPerRun` finds. */
   readonly stepsPerRun?: number | undefined;
   readonly totalSteps: number;
+  /** Where statistics are kept and roots refreshed; default where steps run. */
+  readonly preconditionerDevice?: Device | undefined;
   /** Of matrix products and convolutions. Default float32. */
   readonly precision?: Precision;
   /** Batches whose gradients a step takes together. Default 1. */
   readonly accumulation?: number;
   /** Where the statistics come from, if not from the gradient's batches. */
   readonly statistics?: StatisticsBatches | undefined;
+}
+
+/** @throws UsageError for what does not go with a second device. */
+function checkSecondDevice(options: EngineChoice): void {
+  const { kind } = deviceOf(options);
+  const { preconditionerDevice, stepsPerRun = 1, precision } = options;
+  const problem =
+    kind === "webgpu" || preconditionerDevice?.kind === "webgpu"
+      ? "WebGPU, whose state stays in its buffers"
+      : stepsPerRun > 1
+        ? `steps in groups (stepsPerRun is ${stepsPerRun})`
+        : precision === "float16"
+          ? "precision float16, whose loss scale is kept with the gradients"
+          : undefined;
+  if (problem) throw new UsageError(`A second device for the preconditioner does not go with ${problem}.`);
 }
 
 /** The program and the optimizer that a precision wants. */
@@ -48,6 +67,11 @@ export async function createEngine(choice: EngineChoice): Promise<Engine> {
   const { kind } = deviceOf(options);
   const { program, optimizer, inputs, batchSize, totalSteps, accumulation = 1, statistics } = options;
   if (accumulation > 1 || statistics) {
+    if (options.preconditionerDevice) {
+      throw new UsageError(
+        "A second device for the preconditioner goes with steps of one batch (no accumulation, no statisticsBatch).",
+      );
+    }
     if (kind === "webgpu") {
       throw new UsageError(
         "On WebGPU a step takes one batch: no accumulation, and no batch of their own for statistics. Take larger batches, or another device.",
@@ -60,6 +84,11 @@ export async function createEngine(choice: EngineChoice): Promise<Engine> {
     }
     if (accumulation > 1) checkAccumulation(program.manifest, optimizer, statistics !== undefined);
     return AccumulatingStepper.create({ ...options, batches: accumulation, statistics });
+  }
+  const { preconditionerDevice } = options;
+  if (preconditionerDevice) {
+    checkSecondDevice(options);
+    return SplitStepper.create({ ...options, preconditionerDevice });
   }
   const wanted = options.stepsPerRun ?? defaultStepsPerRun(kind, inputs, batchSize, freemem());
   const stepsPerRun = Math.max(1, Math.min(wanted, totalSteps));

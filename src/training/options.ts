@@ -88,6 +88,9 @@ export const runOptions = z.strictObject({
   keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
   tensorboard: z.boolean().default(false).describe("Write TensorBoard's event files into the run's folder."),
   device: text.default("cpu").describe(`Where steps run: ${DEVICE_SYNTAX}.`),
+  preconditionerDevice: text
+    .optional()
+    .describe("A second device, or a second session on the same, for statistics and roots: cpu, cuda or cuda:N."),
   precision: z
     .enum(PRECISIONS)
     .default("float32")
@@ -113,6 +116,7 @@ export const DEFAULT_EPOCHS = 10;
 export function parseRunOptions(options: RunOptions): ResolvedRunOptions {
   const parsed = parseOptions(runOptions, options, "train");
   parseDevice(parsed.device);
+  if (parsed.preconditionerDevice !== undefined) parseDevice(parsed.preconditionerDevice);
   if (parsed.steps !== undefined && parsed.epochs !== undefined) {
     throw new UsageError(`Both steps (${parsed.steps}) and epochs (${parsed.epochs}) are given. Give one of them.`);
   }

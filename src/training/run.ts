@@ -116,6 +116,7 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
     directory: program.directory,
     stepsPerRun: options.stepsPerRun,
     precision: options.precision,
+    preconditionerDevice: await secondDevice(options),
     accumulation: options.accumulation,
     statistics: statisticsBatches(options, data, optimizer),
   });
@@ -250,6 +251,10 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
   }
 }
 
+async function secondDevice({ preconditionerDevice }: ResolvedRunOptions): Promise<Device | undefined> {
+  return preconditionerDevice === undefined ? undefined : (await chooseDevice(parseDevice(preconditionerDevice))).device;
+}
+
 /** The options that decide the numbers of a run. */
 function decidingOptions(
   { options, data }: RunSetup,
@@ -268,6 +273,9 @@ function decidingOptions(
     // Devices round differently.
     ...(device.kind !== "cpu" && { device: device.kind }),
     ...(options.precision !== "float32" && { precision: options.precision }),
+    ...(options.preconditionerDevice?.startsWith(device.kind) === false && {
+      preconditionerDevice: options.preconditionerDevice,
+    }),
   };
 }
 
