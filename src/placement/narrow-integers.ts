@@ -47,6 +47,7 @@ const INT32_MAX = 2 ** 31 - 1;
 
 /**
  * Narrows the values that depend on `inputs` (int64 inputs of the graph), or that a Cast makes of other types, in place.
+ * @returns the types of all values afterwards.
  * @param scalars inputs that may need all their bits, such as the seed: what depends on them alone stays.
  * @throws FishyError for a constant beyond int32 among them.
  */
@@ -55,7 +56,12 @@ export function narrowIntegers(
   types: TypeMap,
   inputs: readonly string[],
   scalars: readonly string[],
-): void {
+): TypeMap {
+  const known = new Map(types);
+  const setType = (name: string, elemType: DataType) => {
+    const type = types.get(name);
+    if (type) known.set(name, { ...type, elemType });
+  };
   const b = new GraphBuilder(graph);
   const narrowed = new Set(inputs);
   const initializers = new Map(graph.initializer.map((tensor) => [tensor.name ?? "", tensor]));
@@ -72,14 +78,16 @@ export function narrowIntegers(
   const converted = new Map<string, string>();
   const convert = (name: string, to: DataType): string => {
     const key = `${name}:${to}`;
-    const known = converted.get(key);
-    if (known !== undefined) return known;
+    const before = converted.get(key);
+    if (before !== undefined) return before;
     const tensor = constants.get(name);
     const made =
       tensor && to === DataType.INT32
         ? narrowConstant(b, graph, name, tensor)
         : b.op("Cast", [name], { to }, `${name}/int${to === DataType.INT32 ? 32 : 64}`);
     converted.set(key, made);
+    const type = types.get(name);
+    if (type) known.set(made, { ...type, elemType: to });
     return made;
   };
 
@@ -110,9 +118,11 @@ export function narrowIntegers(
       for (const name of node.output) if (isInt64(name)) narrowed.add(name);
     }
   }
+  for (const name of narrowed) setType(name, DataType.INT32);
   graph.input = graph.input.map((info) =>
     inputs.includes(info.name ?? "") ? narrowInput(info.name as string, types) : info,
   );
+  return known;
 }
 
 /** Operators whose output is int64 whatever they read. */

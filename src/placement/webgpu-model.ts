@@ -8,6 +8,7 @@ import { inferTypes, type TypeMap } from "../onnx/types.js";
 import { splitHostPart } from "./host-part.js";
 import { kernelProblem } from "./kernels.js";
 import { narrowIntegers } from "./narrow-integers.js";
+import { asOptimised } from "./optimised.js";
 import { type MisplacedNode, misplacedNodes } from "./placement.js";
 import { replacementOf } from "./replacements.js";
 
@@ -29,14 +30,18 @@ export interface WebGpuModel {
  * @throws FishyError naming nodes that would end a run or give wrong numbers, float64, and integers beyond int32.
  */
 export async function toWebGpuModel(source: ModelProto, hostInputs: readonly string[]): Promise<WebGpuModel> {
+  // What has a kernel nowhere, such as a loss, is a call of its function body.
+  const inlined = source.graph.node.some(({ opType, domain }) => isFunction(opType, domain))
+    ? await asOptimised(source, false)
+    : source;
   const graph: GraphProto = {
-    ...source.graph,
-    node: [...source.graph.node],
-    initializer: [...source.graph.initializer],
-    input: [...source.graph.input],
+    ...inlined.graph,
+    node: [...inlined.graph.node],
+    initializer: [...inlined.graph.initializer],
+    input: [...inlined.graph.input],
     valueInfo: [],
   };
-  const model: ModelProto = { ...source, graph };
+  const model: ModelProto = { ...inlined, graph };
   let types = await inferTypes(model);
   refuseDoubles(graph, types);
   if (await foldConstants(model, types)) types = await inferTypes(model);
@@ -44,9 +49,7 @@ export async function toWebGpuModel(source: ModelProto, hostInputs: readonly str
   const isScalar = (name: string) => types.get(name)?.shape?.length === 0;
   const integers = hostInputs.filter((name) => isInput.has(name) && types.get(name)?.elemType === DataType.INT64);
   const narrowed = integers.filter((name) => !isScalar(name));
-  narrowIntegers(graph, types, narrowed, integers.filter(isScalar));
-  types = await inferTypes(model);
-  replaceOperators(graph, types);
+  replaceOperators(graph, narrowIntegers(graph, types, narrowed, integers.filter(isScalar)));
   prune(graph);
   types = await inferTypes(model);
   const index = new GraphIndex(graph);
@@ -57,6 +60,13 @@ export async function toWebGpuModel(source: ModelProto, hostInputs: readonly str
   const misplaced = misplacedNodes(graph.node, graph, types, "webgpu");
   refuseDefects(misplaced);
   return { model, host: host && { ...source, graph: host }, narrowed: new Set(narrowed), misplaced };
+}
+
+/** Operators that ONNX Runtime has no kernel for on any device, and that a source model may hold. */
+function isFunction(opType: string | undefined, domain: string | undefined): boolean {
+  return (
+    !domain && /^(SoftmaxCrossEntropyLoss|NegativeLogLikelihoodLoss|CastLike|GroupNormalization)$/.test(opType ?? "")
+  );
 }
 
 /** Puts other nodes in the place of those without a kernel; values that the graph returns or a branch reads keep their names. */
