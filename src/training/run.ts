@@ -19,6 +19,7 @@ import { type Moments, momentOfState } from "./moments.js";
 import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
 import { type MemoryData, openData, type RunData } from "./run-data.js";
 import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
+import { lockRun } from "./run-lock.js";
 import { Saver } from "./saver.js";
 import type { TrainingState } from "./state.js";
 import { StatisticsBatches } from "./statistics-batches.js";
@@ -88,10 +89,19 @@ export interface RunResult extends RunSummary {
 }
 
 /**
- * Trains.
- * @throws FishyError for data that does not fit, a damaged checkpoint, a loss that is not finite.
+ * Trains. Waits for another process that trains in the same folder.
+ * @throws FishyError for data that does not fit, a damaged checkpoint, a loss that is not finite, a folder in use.
  */
 export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promise<RunResult> {
+  const lock = setup.directory && (await lockRun(setup.directory.path));
+  try {
+    return await runLocked(setup, hooks);
+  } finally {
+    lock?.release();
+  }
+}
+
+async function runLocked(setup: RunSetup, hooks: RunHooks): Promise<RunResult> {
   const { program, options, directory } = setup;
   const data = await openData(program, options, setup);
   const { source } = data;

@@ -1,0 +1,77 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { FishyError } from "../../src/errors.js";
+import { lockRun } from "../../src/training/run-lock.js";
+import { temporaryFolder } from "./support.js";
+
+const folder = temporaryFolder();
+const children: ChildProcess[] = [];
+afterAll(() => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
+/** A folder with the lock of a process that lives until it is killed. */
+async function heldBy(name: string): Promise<{ directory: string; child: ChildProcess }> {
+  const directory = join(folder, name);
+  mkdirSync(directory);
+  const module = new URL("../../src/training/run-lock.ts", import.meta.url).href;
+  const register = new URL("../support/register-typescript.mjs", import.meta.url).href;
+  const script = `const { lockRun } = await import(${JSON.stringify(module)}); await lockRun(${JSON.stringify(directory)}); process.stdout.write("held"); setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ["--import", register, "--input-type=module", "-e", script]);
+  children.push(child);
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+  return { directory, child };
+}
+
+describe("a run's folder", () => {
+  test("is free again when its run has ended", async () => {
+    const directory = join(folder, "free");
+    mkdirSync(directory);
+    const lock = await lockRun(directory);
+    expect(JSON.parse(readFileSync(join(directory, "run.lock"), "utf8"))).toMatchObject({ pid: process.pid });
+    lock.release();
+    expect(existsSync(join(directory, "run.lock"))).toBe(false);
+  });
+
+  test("is waited for until the process that trains in it has ended, killed or not", async () => {
+    const { directory, child } = await heldBy("waited");
+    let isMine = false;
+    const waiting = lockRun(directory).then((lock) => {
+      isMine = true;
+      return lock;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(isMine).toBe(false);
+    child.kill("SIGKILL");
+    (await waiting).release();
+  });
+
+  test("is refused while that process goes on", async () => {
+    const { directory, child } = await heldBy("refused");
+    await expect(lockRun(directory, 100)).rejects.toThrow(FishyError);
+    await expect(lockRun(directory, 100)).rejects.toThrow(
+      new RegExp(`process ${child.pid} trains in .*refused.*delete`),
+    );
+  });
+
+  test.runIf(process.platform === "linux")(
+    "is free when another process has the number of the one that is gone",
+    async () => {
+      const { directory, child } = await heldBy("reused");
+      const file = join(directory, "run.lock");
+      const holder = JSON.parse(readFileSync(file, "utf8"));
+      expect(holder).toEqual({ pid: child.pid, started: expect.stringMatching(/^\d+$/) });
+      writeFileSync(file, JSON.stringify({ ...holder, started: String(Number(holder.started) - 1) }));
+      (await lockRun(directory, 100)).release();
+    },
+  );
+
+  test("is free when a kill cut its lock off", async () => {
+    const directory = join(folder, "cut");
+    mkdirSync(directory);
+    writeFileSync(join(directory, "run.lock"), '{"pid":1,"sta');
+    (await lockRun(directory, 100)).release();
+  });
+});
