@@ -6,7 +6,7 @@ import type { GraphProto } from "../onnx/proto.js";
 import type { TypeMap } from "../onnx/types.js";
 import type { Layer } from "./layers.js";
 import { plannedBoundaries } from "./planned.js";
-import { checkNames, chooseBoundaries, type SectionSpec } from "./spec.js";
+import { checkNames, chooseBoundaries, type PlannedBoundary, type SectionSpec } from "./spec.js";
 
 /** A place where the network is sampled. */
 export interface Boundary {
@@ -88,7 +88,24 @@ export function cutIntoSections(options: PlanOptions): SectionPlan {
     }),
   );
   if (boundaries.length === 0) return { boundaries, sections: [] };
-  return { boundaries, sections: cutSections(options, boundaries) };
+  const sections = cutSections(options, boundaries);
+  if (spec.kind === "plan") checkPlanned(spec.boundaries, boundaries, sections);
+  return { boundaries, sections };
+}
+
+/** A boundary that was put where no parameter lies before it is a mistake. */
+function checkPlanned(
+  planned: readonly PlannedBoundary[],
+  boundaries: readonly Boundary[],
+  sections: readonly Section[],
+): void {
+  const empty = sections.find(({ parameters }) => parameters.length === 0);
+  const at = empty && boundaries[empty.boundaries[0] as number]?.preActivation;
+  if (at === undefined) return;
+  const where = planned.find((boundary) => boundary.at === at)?.where;
+  throw new FishyError(
+    `${where}: no parameter that trains reaches '${at}' without passing another boundary. Take it out.`,
+  );
 }
 
 function cutSections(options: PlanOptions, boundaries: readonly Boundary[]): Section[] {

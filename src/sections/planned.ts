@@ -23,7 +23,7 @@ export interface PlannedOptions {
 export function plannedBoundaries(planned: readonly PlannedBoundary[], options: PlannedOptions): Layer[] {
   const { candidates } = options;
   const places = placesOf(options);
-  const chosen = planned.map((boundary) => ({ ...boundaryAt(boundary, options), where: boundary.where }));
+  const chosen = planned.map((boundary) => ({ layer: layerAt(boundary, options), where: boundary.where }));
   const output = candidates.at(-1);
   if (output && !chosen.some(({ layer }) => layer.preActivation === output.preActivation)) {
     throw new FishyError(
@@ -39,13 +39,13 @@ export function plannedBoundaries(planned: readonly PlannedBoundary[], options: 
     .map(({ layer }) => layer);
 }
 
-function boundaryAt(boundary: PlannedBoundary, options: PlannedOptions): { layer: Layer } {
+function layerAt(boundary: PlannedBoundary, options: PlannedOptions): Layer {
   const { candidates } = options;
   const { at, where, name, family } = boundary;
   const own = candidates.find(({ preActivation }) => preActivation === at);
-  if (!own) return { layer: valueAt(boundary, options) };
+  if (!own) return valueAt(boundary, options);
   const named = name === undefined ? own : { ...own, name };
-  if (family === undefined || isSame(own.family, family)) return { layer: named };
+  if (family === undefined || isSame(own.family, family)) return named;
   if (own === candidates.at(-1)) {
     throw new FishyError(
       `${where}: the family of the output follows from the loss: ${own.family.name}, not ${family.name}. Choose another --loss.`,
@@ -53,7 +53,7 @@ function boundaryAt(boundary: PlannedBoundary, options: PlannedOptions): { layer
   }
   // ŷ is then another than the activation that the graph computes.
   const { activation: _activation, note: _note, ...rest } = named;
-  return { layer: { ...rest, family: familyByName(family.name, family.parameters) } };
+  return { ...rest, family: familyByName(family.name, family.parameters) };
 }
 
 function isSame(own: Layer["family"], written: NonNullable<PlannedBoundary["family"]>): boolean {

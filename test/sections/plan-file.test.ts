@@ -249,6 +249,20 @@ describe("mistakes", () => {
     );
   });
 
+  it("a boundary that no parameter reaches: before the first layer, or behind the output", async () => {
+    const net = twoLayerNet().model;
+    const [first] = net.graph.node as [(typeof net.graph.node)[0]];
+    first.input[0] = "scaled";
+    net.graph.node.unshift({ opType: "Neg", name: "scale", input: ["x"], output: ["scaled"], attribute: [] });
+    net.graph.node.push({ opType: "Exp", name: "exp", input: ["logits"], output: ["exp"], attribute: [] });
+    for (const at of ["scaled", "exp"]) {
+      const text = `${head}- at: logits\n- at: ${at}\n  family: gaussian`;
+      await expect(rewrite(net, { ...LOSS, sections: parsePlan(text, "plan.yaml") })).rejects.toThrow(
+        `plan.yaml:4: no parameter that trains reaches '${at}' without passing another boundary`,
+      );
+    }
+  });
+
   it("a name that looks like a number is a name", () => {
     expect(parsePlan(`${head}- at: 0123`, "p")).toMatchObject({ boundaries: [{ at: "0123" }] });
   });
