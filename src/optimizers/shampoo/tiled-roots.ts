@@ -24,6 +24,9 @@ export function isTiled(size: number): boolean {
  */
 const LIKELY_SLACK = 1.4;
 
+/** Above this relative ridge float64 has digits to spare, and a lower floor saves a round. */
+const WELL_CONDITIONED = 1e-7;
+
 /**
  * The same as `emitInverseRoots` for a single matrix.
  * @param statistics [d, d] float32.
@@ -65,7 +68,7 @@ export function emitTiledRoot(
     smallest: a.double ? 1e-15 : 1e-8,
     ...(relative && intervals(options.epsilon, size)),
     tolerance: options.root.tolerance / 5,
-    floor: a.double ? 2e-3 : 5e-2,
+    floor: a.double && relative && options.epsilon > WELL_CONDITIONED ? 2e-3 : 5e-2,
   });
   const attempt = (inner: GraphBuilder, ridgeNow: string) =>
     emitIteration(inner, a, tiling, { c, bound, ridge: ridgeNow }, plan, p, options.root.maxIterations);
