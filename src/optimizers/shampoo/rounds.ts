@@ -66,23 +66,23 @@ function mapped(round: Round, x: number, p: number): number {
 /** Plans the rounds. */
 export function planRounds(options: PlanOptions): RoundPlan {
   const { p, floor, certain, smallest } = options;
+  const head = bestRound(floor, p, options.degree, "bounded");
   if (certain !== undefined && certain >= floor) {
-    const rounds = chain(certain, options);
+    const rounds = chain(certain, options, head);
     return { thresholds: [], tail: rounds.slice(0, -1), last: rounds[rounds.length - 1] as Round };
   }
   // The smallest l that needs no more rounds than the likely one: so a looser bound costs none.
   const likely = options.likely ?? floor;
-  const wanted = chain(likely, options).length;
+  const wanted = chain(likely, options, head).length;
   let [low, high] = [likely / 10, likely];
   for (let step = 0; step < 12; step++) {
     const middle = Math.sqrt(low * high);
-    if (chain(middle, options).length > wanted) low = middle;
+    if (chain(middle, options, head).length > wanted) low = middle;
     else high = middle;
   }
-  const head = bestRound(floor, p, options.degree, "bounded");
   let l = high;
   while (l < floor) l = mapped(head, l, p);
-  const rounds = chain(l, options);
+  const rounds = chain(l, options, head);
   const thresholds = [l];
   while (l > smallest) {
     l = preimage(head, l, p, floor);
@@ -91,15 +91,20 @@ export function planRounds(options: PlanOptions): RoundPlan {
   return { head, thresholds, tail: rounds.slice(0, -1), last: rounds[rounds.length - 1] as Round };
 }
 
-/** The rounds from [l, 1] on. */
-function chain(l: number, { p, degree, tolerance, floor }: PlanOptions): Round[] {
+/** The rounds from [l, 1] on; `atFloor` is the bounded one for the floor, which most chains begin with. */
+function chain(l: number, { p, degree, tolerance, floor }: PlanOptions, atFloor: Round): Round[] {
   const rounds: Round[] = [];
   let low = l;
   while (rounds.length < 200) {
-    const round = bestRound(Math.max(low, floor), p, degree, "balanced");
+    if (low <= floor) {
+      rounds.push(atFloor);
+      low = mapped(atFloor, low, p);
+      continue;
+    }
+    const round = bestRound(low, p, degree, "balanced");
     const ends = [low, 1, ...extrema(round, low, p)].map((x) => mapped(round, x, p));
     if (Math.max(...ends.map((x) => Math.abs(x - 1))) <= tolerance) return [...rounds, round];
-    const bounded = bestRound(Math.max(low, floor), p, degree, "bounded");
+    const bounded = bestRound(low, p, degree, "bounded");
     rounds.push(bounded);
     low = Math.min(mapped(bounded, low, p), ...extrema(bounded, low, p).map((x) => mapped(bounded, x, p)));
   }
