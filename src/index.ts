@@ -30,6 +30,14 @@ export type { RunLength } from "./optimizers/schedules.js";
 export type { NamedRun, ReportData, ReportOption, ReportRun, RunReference } from "./report/collect.js";
 export { Dashboard, type DashboardOptions } from "./report/dashboard.js";
 export { writeReport } from "./report/report.js";
+export {
+  type Difference,
+  diffModels,
+  type ModelDiff,
+  type NodeDifference,
+  type ParameterDifference,
+} from "./rewrite/diff.js";
+export { editablePlan } from "./rewrite/editable-plan.js";
 export { inspectModel, type LayerDescription, type ModelDescription } from "./rewrite/inspect.js";
 export type {
   Manifest,
@@ -40,8 +48,16 @@ export type {
   ProgramDraw,
   TrainingProgram,
 } from "./rewrite/manifest.js";
+export {
+  type Cost,
+  type ModelOutline,
+  type OutlineBoundary,
+  type OutlinePart,
+  outlineModel,
+} from "./rewrite/outline.js";
 export { planSections, type RewriteOptions, rewrite } from "./rewrite/rewrite.js";
 export type { Boundary, Section, SectionPlan } from "./sections/plan.js";
+export { parsePlan } from "./sections/plan-file.js";
 export { type PlannedBoundary, parseSections, type SectionSpec } from "./sections/spec.js";
 export {
   type ArrayOptimizer,

@@ -18,6 +18,7 @@ export function countOperators(model: ModelProto): ReadonlyMap<string, number> {
   return counts;
 }
 
+/** How many nodes of an operator two models have. */
 export interface OperatorCount {
   readonly operator: string;
   readonly before: number;

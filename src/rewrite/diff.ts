@@ -18,6 +18,7 @@ export interface Difference {
   readonly after: string | null;
 }
 
+/** A node that one of two graphs lacks, or that differs in them. */
 export interface NodeDifference {
   /** The node's name, else its first output. */
   readonly node: string;
@@ -27,6 +28,7 @@ export interface NodeDifference {
   readonly details: readonly Difference[];
 }
 
+/** An initializer that one of two models lacks, or that differs in them. */
 export interface ParameterDifference {
   readonly name: string;
   readonly change: "added" | "removed" | "type" | "values";
@@ -38,6 +40,7 @@ export interface ParameterDifference {
   readonly relative?: number;
 }
 
+/** All that differs between two models. */
 export interface ModelDiff {
   readonly identical: boolean;
   /** Opset, IR version, producer, inputs, outputs, metadata. */

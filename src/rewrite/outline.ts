@@ -13,6 +13,7 @@ import { describe } from "./loss-target.js";
 import { prepare } from "./prepare.js";
 import { type RewriteOptions, sectionsOf } from "./rewrite.js";
 
+/** A boundary of a section. */
 export interface OutlineBoundary {
   readonly name: string;
   readonly at: string;
@@ -33,6 +34,7 @@ export interface Cost {
   readonly isComplete: boolean;
 }
 
+/** A section, or what belongs to none. */
 export interface OutlinePart extends Cost {
   readonly name: string;
   /** Where it is sampled; none for what reaches no boundary, and when nothing is sampled. */
@@ -46,6 +48,7 @@ export interface OutlinePart extends Cost {
   readonly inputs: readonly string[];
 }
 
+/** A model as sections. */
 export interface ModelOutline {
   readonly inputs: readonly { readonly name: string; readonly type: string }[];
   readonly outputs: readonly { readonly name: string; readonly type: string }[];
