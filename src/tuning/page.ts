@@ -1,6 +1,6 @@
 /** The HTML picture of a search: the objective against each searched option, and a table of the trials. */
 import { escapeHtml, renderPage } from "../report/page.js";
-import type { Objective } from "./objective.js";
+import { costOf, type Objective } from "./objective.js";
 import { type Dimension, placeOf, type SearchSpace, type Value } from "./space.js";
 import type { TrialResult } from "./study.js";
 import type { TuneResult } from "./tune.js";
@@ -25,7 +25,10 @@ export function renderTuning(search: SearchSpace, { results, best, objective, ru
       ? `<p>Successive halving at the steps ${rungs.join(", ")}; paler dots ended earlier, where their ${escapeHtml(name)} was this.</p>`
       : "";
   const panels = Object.entries(search).map(([option, dimension]) =>
-    panel(option, dimension, { results, best, name, last: rungs.length - 1 }),
+    panel(option, dimension, {
+      ...{ results, best, name, last: rungs.length - 1 },
+      isLargerBetter: costOf(objective, 1) < 0,
+    }),
   );
   return renderPage({
     title: "Search",
@@ -60,6 +63,7 @@ interface PanelParts {
   readonly best: TrialResult | undefined;
   readonly name: string;
   readonly last: number;
+  readonly isLargerBetter: boolean;
 }
 
 /** Objectives as heights. */
@@ -68,7 +72,11 @@ interface Scale {
   readonly ticks: readonly number[];
 }
 
-function panel(option: string, dimension: Dimension, { results, best, name, last }: PanelParts): string {
+function panel(
+  option: string,
+  dimension: Dimension,
+  { results, best, name, last, isLargerBetter }: PanelParts,
+): string {
   const scale = heights(results.flatMap(({ value }) => (value === null ? [] : [value])));
   const x = (place: number) => MARGIN.left + place * (WIDTH - MARGIN.left - MARGIN.right);
   const y = (place: number) => HEIGHT - MARGIN.bottom - place * (HEIGHT - MARGIN.top - MARGIN.bottom);
@@ -84,8 +92,9 @@ function panel(option: string, dimension: Dimension, { results, best, name, last
     const at = x(placeOf(dimension, result.values[option] as Value));
     const title = `<title>${escapeHtml(describe(result, name))}</title>`;
     if (result.value === null) {
-      const top = y(1);
-      return `<path class="failed" data-trial="${result.trial}" d="M${at - 4},${top - 4}l8,8m0,-8l-8,8">${title}</path>`;
+      // On the side that is worse.
+      const edge = y(isLargerBetter ? 0 : 1);
+      return `<path class="failed" data-trial="${result.trial}" d="M${at - 4},${edge - 4}l8,8m0,-8l-8,8">${title}</path>`;
     }
     const kind = result.trial === best?.trial ? "best" : result.rung < last ? "early" : "dot";
     return `<circle class="${kind}" data-trial="${result.trial}" cx="${at.toFixed(1)}" cy="${y(scale.place(result.value)).toFixed(1)}" r="${kind === "best" ? 6 : 4.5}">${title}</circle>`;

@@ -1,10 +1,11 @@
 /** The folder of a search: what is searched, the results so far, and a run for each trial. */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { FishyError, messageOf, UsageError } from "../errors.js";
 import { writeFileAtomically } from "../training/checkpoint.js";
 import type { RunSummary } from "../training/run-directory.js";
+import { lockRun, type RunLock } from "../training/run-lock.js";
 import type { Objective } from "./objective.js";
 import type { SearchSpace, Values } from "./space.js";
 
@@ -42,6 +43,8 @@ export interface TrialResult {
 }
 
 export class Study {
+  private lock: RunLock | undefined;
+
   constructor(readonly path: string) {}
 
   get optionsFile(): string {
@@ -52,9 +55,6 @@ export class Study {
   }
   get pageFile(): string {
     return join(this.path, "report.html");
-  }
-  private get lockFile(): string {
-    return join(this.path, "tune.lock");
   }
 
   /** A trial's folder, relative to that of the search. */
@@ -67,9 +67,9 @@ export class Study {
    * @returns the results so far.
    * @throws UsageError when it holds a search with other options; FishyError while another process searches in it.
    */
-  open(options: StudyOptions): TrialResult[] {
+  async open(options: StudyOptions): Promise<TrialResult[]> {
     mkdirSync(this.path, { recursive: true });
-    this.lock();
+    this.lock = await lockRun(this.path, 0);
     try {
       // As it is read back, without what JSON does not hold.
       const written: StudyOptions = JSON.parse(JSON.stringify(options));
@@ -95,7 +95,7 @@ export class Study {
 
   /** Gives the folder free. */
   close(): void {
-    rmSync(this.lockFile, { force: true });
+    this.lock?.release();
   }
 
   private compare(stored: StudyOptions, given: StudyOptions): void {
@@ -109,18 +109,6 @@ export class Study {
     throw new UsageError(
       `${this.path} holds a search with other options. They differ in ${shown.join("; ")}. Only the number of trials and of jobs may change: take another folder (--out).`,
     );
-  }
-
-  private lock(): void {
-    if (existsSync(this.lockFile)) {
-      const holder = Number(readFileSync(this.lockFile, "utf8"));
-      if (holder !== process.pid && isAlive(holder)) {
-        throw new FishyError(
-          `The process ${holder} searches in ${this.path} already. If it does not, delete ${this.lockFile}.`,
-        );
-      }
-    }
-    writeFileSync(this.lockFile, String(process.pid));
   }
 }
 
@@ -139,14 +127,4 @@ export function readResults(path: string): TrialResult[] {
       throw new FishyError(`${path}: line ${index + 1} is not JSON: ${messageOf(error)}.`);
     }
   });
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // Another user's process is there as well.
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

@@ -95,7 +95,7 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
   const share = shareMachine(options.jobs, sample, trials);
 
   const study = new Study(outDir);
-  const known = study.open({ search, seed, objective, rungs, factor, base: options.base ?? null });
+  const known = await study.open({ search, seed, objective, rungs, factor, base: options.base ?? null });
   try {
     options.onPlan?.({ trials, ...share, known: known.length, rungs, objective });
     const scheduler = new Scheduler({ options, study, search, seed, objective, rungs, factor, trials, share }, known);

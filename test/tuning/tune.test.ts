@@ -95,14 +95,14 @@ tune: { trials: 3, jobs: 2 }
     const before = readResults(path("plain/results.jsonl"));
     // A line that a kill cut off, and the lock of a process that is gone.
     appendFileSync(path("plain/results.jsonl"), '{"trial":3,"ru');
-    writeFileSync(path("plain/tune.lock"), "999999999");
+    writeFileSync(path("plain/run.lock"), JSON.stringify({ pid: 999999999, started: null }));
     const more = await fishy("tune", path("plain.yaml"), "--out", path("plain"), "--trials", "4", "-q");
     expect(more.stderr).toBe("");
     const after = readResults(path("plain/results.jsonl"));
     expect(after.slice(0, 3)).toEqual(before);
     expect(after.map((result) => result.trial).slice(3)).toEqual([3]);
     expect(more.stdout).toMatch(/Best: trial \d, in .*plain/);
-    expect(existsSync(path("plain/tune.lock"))).toBe(false);
+    expect(existsSync(path("plain/run.lock"))).toBe(false);
 
     const other = config("other.yaml", search.replace("1e-1", "1"));
     const refused = await fishy("tune", other, "--out", path("plain"), "-q");
@@ -225,9 +225,9 @@ tune: { trials: 4, jobs: 2 }
     const out = path("locked");
     // The lock of another living process.
     await fishy("tune", path("lock.yaml"), "--out", out, "--trials", "1", "-q");
-    writeFileSync(join(out, "tune.lock"), String(process.ppid));
+    writeFileSync(join(out, "run.lock"), JSON.stringify({ pid: process.ppid, started: null }));
     const { code, stderr } = await fishy("tune", path("lock.yaml"), "--out", out, "--trials", "1", "-q");
     expect(code).toBe(1);
-    expect(stderr).toMatch(new RegExp(`process ${process.ppid} searches in .* already`));
+    expect(stderr).toMatch(new RegExp(`process ${process.ppid} trains in .*locked`));
   });
 });
