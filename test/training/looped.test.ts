@@ -2,12 +2,9 @@
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { BoundDataset } from "../../src/data/bind.js";
-import { columnOf, type Dataset, makeDataset } from "../../src/data/dataset.js";
-import type { NamedTensor } from "../../src/data/safetensors.js";
 import { shuffledBatches } from "../../src/data/shuffled.js";
 import type { Batch } from "../../src/data/source.js";
 import { DataType } from "../../src/onnx/proto.js";
-import type { TensorData } from "../../src/onnx/tensor.js";
 import type { Optimizer, ParameterSpec } from "../../src/optimizers/optimizer.js";
 import type { OptimizerOptions } from "../../src/optimizers/registry.js";
 import { createOptimizer } from "../../src/optimizers/registry.js";
@@ -23,14 +20,8 @@ import { runTraining } from "../../src/training/run.js";
 import { RunDirectory } from "../../src/training/run-directory.js";
 import { type TrainOptions, type TrainResult, train } from "../../src/training/train.js";
 import { loadGolden } from "../support/shared.js";
-import {
-  clusters,
-  countingOptimizer,
-  differingTensors,
-  gaussians,
-  handMadeProgram,
-  temporaryFolder,
-} from "./support.js";
+import { examplesLike } from "./golden-examples.js";
+import { clusters, countingOptimizer, differingTensors, handMadeProgram, temporaryFolder } from "./support.js";
 
 const folder = temporaryFolder();
 const second = { rootInterval: 3, startStep: 4, blockSize: 32 } as const;
@@ -41,24 +32,6 @@ const optimizers: OptimizerOptions[] = [
   { name: "fim-shampoo", learningRate: 3e-3, ...second },
   { name: "fishy", learningRate: 3e-3, diagnostics: true, ...second },
 ];
-
-/** The examples of a golden file, again and again with other noise. */
-function examplesLike(tensors: ReadonlyMap<string, NamedTensor>, count: number, target: string): Dataset {
-  const columns = [...tensors]
-    .filter(([name]) => name === "target" || name.startsWith("input/"))
-    .map(([name, { type, dims, data }], column) => {
-      const size = data.length / (dims[0] as number);
-      const noise = gaussians(count * size, 0.3, BigInt(column));
-      const isFloat = type === DataType.FLOAT || type === DataType.DOUBLE;
-      const values = isFloat
-        ? noise.map((value, i) => value + Number(data[i % data.length]))
-        : BigInt64Array.from({ length: count * size }, (_, i) => BigInt(data[i % data.length] as bigint | number));
-      const elements = isFloat ? DataType.FLOAT : DataType.INT64;
-      const shape = [count, ...dims.slice(1)];
-      return columnOf(name === "target" ? target : name.slice(6), elements, shape, values as TensorData);
-    });
-  return makeDataset("like the golden file's", columns);
-}
 
 async function trained(options: TrainOptions): Promise<{ result: TrainResult; records: object[] }> {
   const records: object[] = [];
