@@ -53,25 +53,34 @@ export function lossReduction(
     known.set(name, result);
     return result;
   };
-  const hasBatch = (name: string): boolean => {
+  /** Whether a dimension is the batch's; undefined where shapes do not tell. */
+  const hasBatch = (name: string): boolean | undefined => {
     const shape = types.get(name)?.shape;
-    if (!shape || batch === undefined || batch === null) return true;
+    if (!shape || batch === undefined || batch === null || shape.includes(null)) return undefined;
     if (typeof batch === "string") {
-      return shape.some((dim) => dim === null || (typeof dim === "string" && dim.split(/\W+/).includes(batch)));
+      return shape.some((dim) => typeof dim === "string" && dim.split(/\W+/).includes(batch));
     }
     return batch > 1 && typeof shape[0] === "number" && shape[0] % batch === 0;
   };
   /** Whether every number between the mean and the network belongs to an example of its own. */
   const isByExample = (name: string): boolean => {
+    if (hasBatch(name) !== true) return false;
     const node = index.producer(name);
-    if (!node || !ELEMENTWISE.has(node.opType ?? "") || node.domain) return true;
-    return node.input.every((input) => !input || !varies(input) || (hasBatch(input) && isByExample(input)));
+    if (!node || node.domain) return true;
+    if (node.opType === "ReduceSum" || node.opType === "ReduceMean") {
+      const axes = index.constant(node.input[1] ?? "");
+      const rank = types.get(node.input[0] ?? "")?.shape?.length ?? 0;
+      const isWithin = axes !== undefined && numbersOf(axes).every((axis) => axis !== 0 && axis !== -rank);
+      return isWithin && isByExample(node.input[0] ?? "");
+    }
+    if (!ELEMENTWISE.has(node.opType ?? "")) return true;
+    return node.input.every((input) => !input || !varies(input) || isByExample(input));
   };
 
   const follow = (name: string): Reduced => {
     if (!varies(name)) return { kind: "constant" };
     const node = index.producer(name);
-    if (!node || node.domain || hasBatch(name)) return UNKNOWN;
+    if (!node || node.domain || hasBatch(name) !== false) return UNKNOWN;
     const [first = "", second = ""] = node.input;
     switch (node.opType) {
       case "SoftmaxCrossEntropyLoss":
@@ -79,7 +88,7 @@ export function lossReduction(
         return crossEntropy(node);
       case "ReduceMean":
       case "ReduceSum": {
-        if (!hasBatch(first)) return follow(first);
+        if (hasBatch(first) === false) return follow(first);
         if (!isByExample(first)) return UNKNOWN;
         return node.opType === "ReduceMean" ? MEAN : SUM;
       }

@@ -6,7 +6,7 @@ import { planReverse } from "../autodiff/reverse.js";
 import { FishyError } from "../errors.js";
 import type { Dim, GraphBuilder } from "../onnx/builder.js";
 import { multiply } from "../onnx/dimensions.js";
-import { GraphIndex, topologicalOrder } from "../onnx/graph.js";
+import { capturedBy, GraphIndex, topologicalOrder } from "../onnx/graph.js";
 import { DataType, type GraphProto, type NodeProto } from "../onnx/proto.js";
 import { type BatchAxis, BatchLayouts, mixing } from "./independent-rows.js";
 import type { LocalPass } from "./sampling.js";
@@ -118,7 +118,8 @@ class Cutter {
     const input = node.input.map((name) => this.name(name));
     const isShape = node.opType === "Shape" || node.opType === "Size";
     const computes =
-      (isShape && input.some((name, i) => name !== node.input[i])) || node.input.some((name) => this.shapes.has(name));
+      (isShape && input.some((name, i) => name !== node.input[i])) ||
+      [...node.input, ...capturedBy(node)].some((name) => this.shapes.has(name));
     const output = node.output.map((name) => {
       if (!name || !computes || this.axisOf(name)) return this.name(name);
       const fresh = this.b.unique(name);
@@ -127,6 +128,11 @@ class Cutter {
       return fresh;
     });
     const clone = { ...node, input, output };
+    if (computes && capturedBy(node).size > 0) {
+      throw new FishyError(
+        `--sampled-share cannot follow the shapes through ${node.opType} '${node.name || node.output[0]}'. Take the statistics on a smaller batch of their own instead (--statistics-batch N).`,
+      );
+    }
     if (node.output.some((name) => this.shapes.has(name))) {
       this.b.graph.node.push({ ...clone, name: output.find(Boolean) ?? "", input: [...input], output: [...output] });
     }

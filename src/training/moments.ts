@@ -44,6 +44,8 @@ export async function momentsOf(checkpoint: TrainingCheckpoint): Promise<Moments
  * @returns the key in `Moments.tensors`, or undefined for a state that starts as the optimizer says.
  */
 export function momentOfState(state: string, options: OptimizerOptions | undefined): string | undefined {
+  // SOAP's second moment is that of another basis.
+  if (options?.name === "soap") return undefined;
   const slash = state.lastIndexOf("/");
   const [parameter, kind] = [state.slice(0, slash), state.slice(slash + 1)];
   if (kind === "exp_avg") return `${parameter}/first`;

@@ -9,6 +9,7 @@ import { createOptimizer, type OptimizerOptions } from "../../src/optimizers/reg
 import { emitBasis } from "../../src/optimizers/soap/basis.js";
 import { emitCholeskyInverse } from "../../src/optimizers/soap/cholesky.js";
 import { createArrayOptimizer } from "../../src/training/array-optimizer.js";
+import { momentOfState } from "../../src/training/moments.js";
 import { f32, modelOf, relativeError, runModel } from "../support/run.js";
 import { normals } from "./matrices.js";
 
@@ -252,6 +253,13 @@ describe("SOAP", () => {
     expect(optimizer.parameters.get("w")).toEqual(Float32Array.from(data));
     expect(Array.from(optimizer.state.get("w/basis1") as Float32Array)).toEqual([1, 0, 0, 0, 1, 0, 0, 0, 1]);
     await optimizer.release();
+  });
+
+  it("starts from no other program's moments, which are of other axes", () => {
+    for (const kind of ["exp_avg", "exp_avg_sq"]) {
+      expect(momentOfState(`w/${kind}`, { name: "soap" })).toBeUndefined();
+      expect(momentOfState(`w/${kind}`, { name: "adamw" })).toBeDefined();
+    }
   });
 
   it("refuses what it cannot be", () => {

@@ -189,6 +189,7 @@ describe("several batches have the gradient of one", () => {
       b.node("Div", [sum, b.reduceSum(mask, undefined, false)], { outputs: [output] });
     });
     const { manifest } = await rewrite(golden.model, { loss: "in-graph", sections: { kind: "none" } });
+    expect(manifest.loss.reduction).toBeUndefined();
     const sgd = createOptimizer({ name: "sgd" }, manifest.parameters);
     expect(() => checkAccumulation(manifest, sgd, false)).toThrow(/neither a mean nor a sum/);
 
@@ -197,6 +198,43 @@ describe("several batches have the gradient of one", () => {
     expect(() => checkAccumulation(expected.manifest, fishy, false)).toThrow(/statistics-batch separate/);
     expect(() => checkAccumulation(expected.manifest, fishy, true)).not.toThrow();
   });
+});
+
+test("what a loss in the graph sums up by", async () => {
+  const logits = "/m/m.2/Gemm_output_0";
+  const reductionOf = async (build: (b: GraphBuilder, each: string) => string) => {
+    const { model } = loadGolden("mlp_loss_in_graph");
+    const node = model.graph.node.find(({ opType }) => opType === "SoftmaxCrossEntropyLoss");
+    if (!node) throw new Error("no loss");
+    const [output] = node.output as [string];
+    node.attribute = attributesFrom({ reduction: "none" });
+    node.output[0] = "each";
+    const b = new GraphBuilder(model.graph);
+    b.node("Identity", [build(b, "each")], { outputs: [output] });
+    return (await rewrite(model, { loss: "in-graph", sections: { kind: "none" } })).manifest.loss.reduction;
+  };
+  const mean = (b: GraphBuilder, x: string, axes?: number[]) => b.reduce("ReduceMean", x, axes, false);
+  const sum = (b: GraphBuilder, x: string, axes?: number[]) => b.reduceSum(x, axes, false);
+  const count = (b: GraphBuilder, x: string) => b.cast(b.op("Size", [x]), DataType.FLOAT);
+  const square = (b: GraphBuilder) => b.mul(logits, logits);
+  expect(await reductionOf((b, each) => mean(b, each))).toBe("mean");
+  expect(await reductionOf((b, each) => sum(b, each))).toBe("sum");
+  expect(await reductionOf((b, each) => b.mul(sum(b, each), b.f32(0.125)))).toBe("sum");
+  expect(await reductionOf((b, each) => b.div(sum(b, each), count(b, each)))).toBe("mean");
+  expect(await reductionOf((b, each) => b.add(mean(b, each), mean(b, square(b))))).toBe("mean");
+  expect(await reductionOf((b, each) => b.add(mean(b, each), mean(b, sum(b, square(b), [1]))))).toBe("mean");
+  // A sum over the batch under a mean over the classes is a sum.
+  expect(await reductionOf((b) => mean(b, sum(b, square(b), [0])))).toBe("sum");
+  expect(await reductionOf((b) => mean(b, mean(b, square(b), [0])))).toBe("mean");
+  // A sum and a mean, the mean of what a mask leaves, a ratio to the batch's own mean, a penalty beside a sum.
+  const penalty = (b: GraphBuilder) => sum(b, b.mul("m.0.weight", "m.0.weight"));
+  expect(await reductionOf((b, each) => b.add(sum(b, each), mean(b, square(b))))).toBeUndefined();
+  expect(
+    await reductionOf((b, each) => mean(b, b.op("Compress", [each, b.greater("labels", b.i64(0))]))),
+  ).toBeUndefined();
+  expect(await reductionOf((b, each) => mean(b, b.div(each, mean(b, each))))).toBeUndefined();
+  expect(await reductionOf((b, each) => b.add(sum(b, each), penalty(b)))).toBeUndefined();
+  expect(await reductionOf((b, each) => b.add(mean(b, each), penalty(b)))).toBe("mean");
 });
 
 test("sampled gradients are the mean of the batches' own draws", async () => {
