@@ -4,13 +4,16 @@ import { describe, expect, test } from "vitest";
 import type { Batch } from "../../src/data/source.js";
 import type { ParameterSpec } from "../../src/optimizers/optimizer.js";
 import { createOptimizer } from "../../src/optimizers/registry.js";
+import { rewrite } from "../../src/rewrite/rewrite.js";
 import { stepSeed } from "../../src/training/engine.js";
 import { parseRunOptions, type RunOptions } from "../../src/training/options.js";
 import { runTraining } from "../../src/training/run.js";
 import { openData } from "../../src/training/run-data.js";
 import { RunDirectory } from "../../src/training/run-directory.js";
 import { StatisticsBatches } from "../../src/training/statistics-batches.js";
+import { Stepper } from "../../src/training/stepper.js";
 import { relativeError, runModel } from "../support/run.js";
+import { loadGolden } from "../support/shared.js";
 import { clusters, differingTensors, handMadeProgram, samplingOptimizer, temporaryFolder } from "./support.js";
 
 const folder = temporaryFolder();
@@ -24,8 +27,7 @@ const options = (extra: Partial<RunOptions> = {}) =>
 /** The examples of the k-th update, as the data gives them. */
 async function examplesOf(size: number, epoch: number, index: number) {
   const { statistics } = await openData(program, options(), { data });
-  const batches = statistics?.(size).batches(epoch, index) as Iterable<Batch>;
-  const [batch] = batches;
+  const [batch] = (statistics?.(size).batches(epoch, index) ?? []) as Iterable<Batch>;
   const x = new Float32Array(size * INPUTS);
   const labels = new BigInt64Array(size);
   batch?.fill(
@@ -88,6 +90,39 @@ describe("the first statistics", () => {
       expect(relativeError(state.optimizer.get("B/statistics0")?.data as Float32Array, gram)).toBeLessThan(1e-5);
     }
   });
+});
+
+test("expected statistics are those of their own batch, over several batches a step as well", async () => {
+  const { model } = loadGolden("mlp_tanh");
+  const expected = await rewrite(model, { loss: "softmax-cross-entropy", draw: "expected", score: "centred" });
+  const examples = clusters(96, 20, 5);
+  const optimizer = { name: "fishy", beta2: 0.9, startStep: 9 } as const;
+  const run = (extra: Partial<RunOptions>) => {
+    const own = parseRunOptions({ batchSize: 16, steps: 1, seed: 2, threads: 1, optimizer, ...extra });
+    return runTraining({ program: expected, data: examples, options: own });
+  };
+  const [one, several] = await Promise.all([
+    run({ statisticsBatch: 24 }),
+    run({ statisticsBatch: 24, accumulation: 3 }),
+  ]);
+  // The same examples as a gradient's batch.
+  const setup = parseRunOptions({ batchSize: 16, seed: 2, optimizer });
+  const { statistics, source } = await openData(expected, setup, { data: examples });
+  const [batch] = (statistics?.(24).batches(0, 0) ?? []) as Iterable<Batch>;
+  const stepper = await Stepper.create({
+    ...{ program: expected, inputs: source.inputs, batchSize: 24, seed: 0, threads: 1 },
+    optimizer: createOptimizer(optimizer, expected.manifest.parameters),
+  });
+  await stepper.step(1, batch as Batch);
+  const direct = stepper.state.tensors().optimizer;
+  await stepper.release();
+  for (const name of ["0.weight/statistics0", "0.weight/statistics1", "4.weight/statistics0", "4.weight/statistics1"]) {
+    const reference = direct.get(name)?.data as Float32Array;
+    expect(Math.hypot(...reference)).toBeGreaterThan(1e-6);
+    for (const { state } of [one, several]) {
+      expect(relativeError(state.optimizer.get(name)?.data as Float32Array, reference), name).toBeLessThan(1e-6);
+    }
+  }
 });
 
 test.each([1, 2])("a run goes on with the same bits from every step, %i batches a step", async (accumulation) => {
