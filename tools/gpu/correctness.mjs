@@ -1,7 +1,7 @@
 /**
  * Whether a device computes what the CPU computes.
  *
- *     node tools/gpu/correctness.mjs [--device NAME] [--threads N]
+ *     node tools/gpu/correctness.mjs [--device NAME] [--threads N] [--models autoencoder_tanh,cnn,…]
  *
  * Prints one line of JSON for each check: gradients against PyTorch's own in float64, the same samples from the same seed,
  * twenty steps of every optimizer beside the CPU's (single steps and steps in groups), and gradients in half precision.
@@ -18,7 +18,11 @@ import { checkPrecision } from "../../dist/training/precision.js";
 import { collector } from "../bench/work/set-up.mjs";
 
 const { values } = parseArgs({
-  options: { device: { type: "string", default: "cpu" }, threads: { type: "string", default: "0" } },
+  options: {
+    device: { type: "string", default: "cpu" },
+    threads: { type: "string", default: "0" },
+    models: { type: "string" },
+  },
 });
 const device = parseDevice(values.device);
 const threads = Number(values.threads);
@@ -110,7 +114,7 @@ async function trained(model, kind, options) {
 }
 
 const single = { stepsPerRun: 1 };
-for (const name of Object.keys(MODELS)) {
+for (const name of values.models?.split(",") ?? Object.keys(MODELS)) {
   const model = await openModel(name);
   const gradients = (on, more = {}) =>
     trained(model, "per-layer", {
