@@ -60,7 +60,9 @@ export class BoundSession {
     try {
       return (await this.session.run(feeds)) as Record<string, Tensor>;
     } catch (error) {
-      throw new FishyError(`ONNX Runtime failed while running ${this.options.purpose} on WebGPU: ${messageOf(error)}`);
+      const message = messageOf(error);
+      const remedy = message.includes("requires f16") ? " The adapter has no shader-f16: use precision float32." : "";
+      throw new FishyError(`ONNX Runtime failed while running ${this.options.purpose} on WebGPU: ${message}${remedy}`);
     }
   }
 

@@ -142,8 +142,13 @@ for (const name of values.models?.split(",") ?? Object.keys(MODELS)) {
     } catch {
       continue;
     }
-    const half = await gradients(device, { precision });
-    report(`gradients in ${precision}`, name, worst(errors(half.state, "gradient")), TOLERANCE.half);
+    try {
+      const half = await gradients(device, { precision });
+      report(`gradients in ${precision}`, name, worst(errors(half.state, "gradient")), TOLERANCE.half);
+    } catch (error) {
+      if (!/no shader-f16/.test(error.message)) throw error;
+      process.stderr.write(`${precision}: the adapter has no shader-f16\n`);
+    }
   }
   for (const [optimizer, options] of Object.entries(OPTIMIZERS)) {
     const make = { steps: STEPS, optimizer: (parameters) => createOptimizer(options, parameters) };
