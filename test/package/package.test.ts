@@ -25,7 +25,7 @@ const tool = (...path: string[]) => join(ROOT, "node_modules", ...path);
 
 describe("the tarball", () => {
   it("holds the compiled package, and what it reads and starts at run time", () => {
-    const needed = ["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", "dist/report/assets/page.js"];
+    const needed = ["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", "dist/report/assets/report.js"];
     const processes = ["dist/training/child.js", "dist/data/prefetch-worker.js"];
     expect(packed.paths).toEqual(expect.arrayContaining([...needed, ...processes, "LICENSE", "NOTICE", "README.md"]));
   });
