@@ -22,7 +22,7 @@ export type { Draw, Family, Moments, ScalarFamily, Score } from "./families/fami
 export { familyByName } from "./families/registry.js";
 export { LOSS_NAMES, type LossName } from "./losses/loss.js";
 export { loadModel, type OnnxModel, type SavedModel, type SaveOptions, saveModel } from "./onnx/model-file.js";
-export type { OperatorCount, OperatorCount } from "./onnx/opcount.js";
+export type { OperatorCount } from "./onnx/opcount.js";
 export type { DataType, ModelProto } from "./onnx/proto.js";
 export type { TensorData } from "./onnx/tensor.js";
 export type { Optimizer, ParameterSpec } from "./optimizers/optimizer.js";
