@@ -192,8 +192,9 @@ describe("inverse roots in tiles", () => {
   it("take an absolute ridge as it stands, and a spectrum that is all the same", async () => {
     const matrix = new LowRank(200, 6, 4);
     const identity = Float32Array.from({ length: 200 * 200 }, (_, k) => (k % 201 === 0 ? 4 : 0));
+    const zeros = new Float32Array(200 * 200);
     for (const epsilon of [1e-4, 1, 1e5]) {
-      const { roots, residual } = await rootsOf([matrix.data, identity], 200, {
+      const { roots, residual } = await rootsOf([matrix.data, identity, zeros], 200, {
         exponent: 4,
         epsilon,
         epsilonKind: "absolute",
@@ -201,6 +202,7 @@ describe("inverse roots in tiles", () => {
       expect(matrix.error(roots[0] as number[], 4, epsilon)).toBeLessThan(3e-6);
       const expected = (4 + epsilon) ** -0.25;
       expect(roots[1]?.[0]).toBeCloseTo(expected, 6);
+      expect((roots[2]?.[0] as number) / epsilon ** -0.25).toBeCloseTo(1, 6);
       expect(Math.max(...residual)).toBeLessThan(1e-5);
     }
   });
@@ -222,6 +224,18 @@ describe("inverse roots in tiles", () => {
     });
     const unscaled = (absolute.roots[0] as number[]).map((x) => x * Math.sqrt(8));
     expect(matrix.error(unscaled, 2, 3 / 8)).toBeLessThan(3e-6);
+  });
+
+  it("take the finest tolerance and the largest exponent", async () => {
+    const matrix = new LowRank(200, 6, 9);
+    for (const solver of ["newton", "higher-order"]) {
+      const { roots, residual } = await rootsOf([matrix.data], 200, {
+        exponent: 32,
+        root: { solver, tolerance: 1e-14 },
+      });
+      expect(matrix.error(roots[0] as number[], 32, 1e-6 * matrix.largest)).toBeLessThan(1e-6);
+      expect(residual[0]).toBeLessThan(1e-7);
+    }
   });
 
   it("in float32 are as good as float32 allows", async () => {

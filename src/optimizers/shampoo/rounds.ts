@@ -95,7 +95,7 @@ export function planRounds(options: PlanOptions): RoundPlan {
 function chain(l: number, { p, degree, tolerance, floor }: PlanOptions, atFloor: Round): Round[] {
   const rounds: Round[] = [];
   let low = l;
-  while (rounds.length < 200) {
+  for (;;) {
     if (low <= floor) {
       rounds.push(atFloor);
       low = mapped(atFloor, low, p);
@@ -105,10 +105,12 @@ function chain(l: number, { p, degree, tolerance, floor }: PlanOptions, atFloor:
     const ends = [low, 1, ...extrema(round, low, p)].map((x) => mapped(round, x, p));
     if (Math.max(...ends.map((x) => Math.abs(x - 1))) <= tolerance) return [...rounds, round];
     const bounded = bestRound(low, p, degree, "bounded");
+    const next = Math.min(mapped(bounded, low, p), ...extrema(bounded, low, p).map((x) => mapped(bounded, x, p)));
+    // The rounding of the factors leaves nothing to gain: the last round is as good as it gets.
+    if (next <= low) return [...rounds, round];
     rounds.push(bounded);
-    low = Math.min(mapped(bounded, low, p), ...extrema(bounded, low, p).map((x) => mapped(bounded, x, p)));
+    low = next;
   }
-  throw new Error(`no ${rounds.length} rounds reach a tolerance of ${tolerance}`);
 }
 
 /** The eigenvalue below the floor that the head sends to l. */

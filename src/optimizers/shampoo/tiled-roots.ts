@@ -67,7 +67,8 @@ export function emitTiledRoot(
     degree: options.root.solver === "newton" ? 1 : 4,
     smallest: a.double ? 1e-15 : 1e-8,
     ...(relative && intervals(options.epsilon, size)),
-    tolerance: options.root.tolerance / 5,
+    // A fifth, since every eigenvalue may come out as far from 1 as this; no less than rounding leaves.
+    tolerance: Math.max(options.root.tolerance / 5, a.double ? 1e-13 : 1e-6),
     floor: a.double && relative && options.epsilon > WELL_CONDITIONED ? 2e-3 : 5e-2,
   });
   const attempt = (inner: GraphBuilder, ridgeNow: string) =>
