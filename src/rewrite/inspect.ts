@@ -58,6 +58,7 @@ export async function inspectModel(source: ModelProto, options: PrepareOptions =
   for (const layer of prepared.layers) {
     for (const name of layer.parameters) if (!layerOf.has(name)) layerOf.set(name, layer.name);
   }
+  const initializers = new Set(source.graph.initializer.map((tensor) => tensor.name ?? ""));
   const list = (names: readonly string[]) => names.map((name) => ({ name, type: describe(types.get(name)) }));
   return {
     opset: opsetOf(source),
@@ -74,7 +75,8 @@ export async function inspectModel(source: ModelProto, options: PrepareOptions =
       module: modules.get(tensor.name ?? "") ?? null,
     })),
     frozen: parameters.frozen,
-    buffers: parameters.buffers,
+    // Lowering gives some a shape by a node of its own, whose output is no tensor of the file.
+    buffers: parameters.buffers.filter((name) => initializers.has(name)),
     layers: describeLayers(prepared),
     withoutGradient: prepared.withoutGradient.map((node) => ({
       opType: node.opType ?? "",
