@@ -1,12 +1,14 @@
 /** `fishy inspect MODEL`: what a model is made of, and what fishy could do with it. */
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import type { LoadedArtifacts } from "../artifacts/load.js";
 import { UsageError } from "../errors.js";
+import type { Gpu } from "../placement/kernel-table.js";
 import { outlinePage } from "../report/outline-page.js";
 import { writePage } from "../report/page.js";
 import { editablePlan } from "../rewrite/editable-plan.js";
 import { inspectModel, type ModelDescription } from "../rewrite/inspect.js";
 import { outlineModel } from "../rewrite/outline.js";
+import { formatPlacement, reportPlacement } from "../training/placement-report.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { printDiff } from "./diff.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
@@ -25,7 +27,13 @@ export function inspectCommand(): Command {
     )
     .option(
       "--size <assignments...>",
-      "with --html: symbolic dimensions as numbers, NAME=N; default 1, for one example",
+      "symbolic dimensions as numbers, NAME=N; default 1 with --html, 64 (batch) and 16 with --device",
+    )
+    .addOption(
+      new Option(
+        "--device <gpu>",
+        "tell instead which nodes of a training step would not run on a GPU, and why",
+      ).choices(["cuda", "webgpu"]),
     )
     .option("--json", "print the description as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: InspectFlags) => {
@@ -56,6 +64,11 @@ export function inspectCommand(): Command {
       process.stdout.write(flags.json ? `${JSON.stringify(outline, null, 2)}\n` : `Wrote ${flags.html}\n`);
       return;
     }
+    if (flags.device !== undefined) {
+      const report = await reportPlacement(source.proto, flags.device, resolved, sizesOf(flags.size ?? []));
+      process.stdout.write(`${flags.json ? JSON.stringify(report, null, 2) : formatPlacement(report)}\n`);
+      return;
+    }
     const description = await inspectModel(source.proto, resolved);
     const text = flags.json
       ? JSON.stringify({ ...description, ...(artifacts && { artifacts: describeArtifacts(artifacts) }) }, null, 2)
@@ -82,6 +95,7 @@ interface InspectFlags extends ModelFlags, SourceFlags {
   html?: string;
   size?: string[];
   diff?: string[];
+  device?: Gpu;
   json?: boolean;
 }
 

@@ -27,9 +27,14 @@ export interface WebGpuModel {
  * replaced, and what depends on the host's inputs alone left to the host.
  *
  * @param hostInputs inputs that are fed from the host at every run: data, the seed, hyperparameters.
+ * @param accepts `defects`: nodes that would end a run or give wrong numbers are told in `misplaced` instead of refused.
  * @throws FishyError naming nodes that would end a run or give wrong numbers, float64, and integers beyond int32.
  */
-export async function toWebGpuModel(source: ModelProto, hostInputs: readonly string[]): Promise<WebGpuModel> {
+export async function toWebGpuModel(
+  source: ModelProto,
+  hostInputs: readonly string[],
+  accepts?: "defects",
+): Promise<WebGpuModel> {
   // What has a kernel nowhere, such as a loss, is a call of its function body.
   const inlined = source.graph.node.some(({ opType, domain }) => isFunction(opType, domain))
     ? await asOptimised(source, false)
@@ -58,7 +63,7 @@ export async function toWebGpuModel(source: ModelProto, hostInputs: readonly str
   const host = splitHostPart(graph, types, new Set(hostInputs), isMisplaced);
   dropUnreadInputs(graph);
   const misplaced = misplacedNodes(graph.node, graph, types, "webgpu");
-  refuseDefects(misplaced);
+  if (accepts !== "defects") refuseDefects(misplaced);
   return { model, host: host && { ...source, graph: host }, narrowed: new Set(narrowed), misplaced };
 }
 

@@ -18,6 +18,8 @@ export interface BoundGraphOptions {
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   /** Hyperparameters that are constants of this graph. */
   readonly fixed: ReadonlyMap<string, number>;
+  /** See `toWebGpuModel`. */
+  readonly accepts?: "defects";
 }
 
 /**
@@ -27,7 +29,7 @@ export interface BoundGraphOptions {
 export async function buildBoundGraph(
   program: TrainingProgram,
   optimizer: Optimizer,
-  { parts, shapes, fixed }: BoundGraphOptions,
+  { parts, shapes, fixed, accepts }: BoundGraphOptions,
 ): Promise<BoundGraph> {
   const graph = buildStepGraph(program, optimizer, { parts, shapes, device: "webgpu" });
   const hyperparameters = new Map(graph.hyperparameters);
@@ -42,7 +44,7 @@ export async function buildBoundGraph(
     program.manifest.seed,
     ...hyperparameters.values(),
   ];
-  return { graph: { ...graph, hyperparameters }, ...(await toWebGpuModel(graph.model, hostInputs)) };
+  return { graph: { ...graph, hyperparameters }, ...(await toWebGpuModel(graph.model, hostInputs, accepts)) };
 }
 
 /**
