@@ -1,6 +1,7 @@
 """PyTorch as a contestant: `pytorch.py FOLDER MODE THREADS`, MODE one of eager, compile, adam, compile-adam, shampoo."""
 
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from protocol import memory, serve, work_of
@@ -89,7 +90,5 @@ if mode == "shampoo":
     kinds = {"step": at(41), "statistics": at(50), "roots": at(60)}
 version = f"PyTorch {torch.__version__}"
 if mode == "shampoo":
-    import pytorch_optimizer
-
-    version += f", pytorch-optimizer {pytorch_optimizer.__version__}"
+    version += f", pytorch-optimizer {metadata.version('pytorch_optimizer')}"
 serve({"loss": loss, "version": version, "before": before}, kinds)

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { now, serve } from "./protocol.mjs";
 
-const [folder, part, threads, peers] = process.argv.slice(2);
+const [folder, part, , peers] = process.argv.slice(2);
 const python = join(peers, "ort-training", "bin", "python");
 const made = spawnSync(python, [join(import.meta.dirname, "training_artifacts.py"), folder], { encoding: "utf8" });
 if (made.status !== 0)
@@ -16,7 +16,8 @@ if (made.status !== 0)
 const before = process.memoryUsage().rss;
 const web = join(peers, "node_modules", "onnxruntime-web", "dist", "ort.training.wasm.min.mjs");
 const ort = await import(pathToFileURL(web).href);
-ort.env.wasm.numThreads = Number(threads);
+// Its threads are workers that fetch the module by URL, which Node does not do for files.
+ort.env.wasm.numThreads = 1;
 const work = JSON.parse(readFileSync(join(folder, "work.json"), "utf8"));
 const bytes = (name) => new Uint8Array(readFileSync(join(folder, name)));
 const session = await ort.TrainingSession.create({
