@@ -15,7 +15,7 @@ const modelConfig = z.strictObject({
   classAxis: z.number().int().optional(),
   sections: z.string().optional(),
   score: z.enum(["paper", "centred"]).optional(),
-  draw: z.enum(["exact", "two-point", "expected"]).optional(),
+  draw: z.enum(["exact", "fast", "two-point", "expected"]).optional(),
   sampledShare: number({ min: 0, openMin: true, max: 1 }).optional(),
   freeze: z.array(z.string()).optional(),
   trainBatchNorm: z.boolean().optional(),

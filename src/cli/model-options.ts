@@ -14,7 +14,7 @@ export interface ModelFlags {
   classAxis?: number;
   sections?: string;
   score?: "paper" | "centred";
-  draw?: "exact" | "two-point" | "expected";
+  draw?: "exact" | "fast" | "two-point" | "expected";
   sampledShare?: number;
   freeze?: string[];
   trainable?: string[];
@@ -40,6 +40,7 @@ export function addModelOptions(command: Command): Command {
     .addOption(
       new Option("--draw <kind>", "how y is drawn; expected: the statistics' expectation instead of a draw").choices([
         "exact",
+        "fast",
         "two-point",
         "expected",
       ]),

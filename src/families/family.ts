@@ -7,8 +7,12 @@ import type { GraphBuilder, ValueType } from "../onnx/builder.js";
 /** `paper`: y − ŷ. `centred`: y − E[y], the exact score of the family. */
 export type Score = "paper" | "centred";
 
-/** `exact`: y drawn from the family. `two-point`: y = E[y] ± sd(y), the sign by a coin; same mean and variance. */
-export type Draw = "exact" | "two-point";
+/**
+ * `exact`: y drawn from the family. `fast`: one of 1024 (Gaussian: 4096) equally likely values with the family's mean and
+ * variance and, within a step, its distribution; `exact` where a family has no such table. `two-point`: y = E[y] ± sd(y),
+ * the sign by a coin; same mean and variance.
+ */
+export type Draw = "exact" | "fast" | "two-point";
 
 /** Draws random numbers inside the graph; every call is a stream of its own. */
 export interface RandomSource {

@@ -18,7 +18,7 @@ export function gaussian(slope = 1, offset = 0): Family {
     parameters: isIdentity ? {} : { slope, offset },
     residual(b, { a, random, draw }) {
       const shape = b.shape(a);
-      const unit = draw === "exact" ? normal(b, random, shape) : coin(b, random, shape);
+      const unit = draw === "two-point" ? coin(b, random, shape) : normal(b, random, shape, draw);
       return slope === 1 ? unit : b.mul(unit, b.f32(deviation));
     },
     moments(b, { a, activation: known }) {

@@ -1,7 +1,7 @@
 /** Standard normal numbers, and the normal quantile function, in a graph. */
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
-import type { RandomSource } from "./family.js";
+import type { Draw, RandomSource } from "./family.js";
 import { emitLog } from "./log.js";
 import { flatten, unflatten } from "./shapes.js";
 import { sharedValue } from "./shared-values.js";
@@ -48,9 +48,10 @@ const cells = lazy(() => {
   return Float32Array.from(means, (z) => z / deviation);
 });
 
-/** Standard normal float32 numbers of the shape that the int64 vector `shape` holds: one look-up each. */
-export function normal(b: GraphBuilder, random: RandomSource, shape: string): string {
+/** Standard normal float32 numbers of the shape that the int64 vector `shape` holds; the fast ones are one look-up each. */
+export function normal(b: GraphBuilder, random: RandomSource, shape: string, draw: Exclude<Draw, "two-point">): string {
   return b.scope("normal", () => {
+    if (draw === "exact") return normalQuantileOf(b, random.uniform(b, shape));
     const table = sharedValue(b, "normal", () => {
       const values = cells();
       return b.initializer("cells", DataType.FLOAT, [values.length], values);

@@ -53,7 +53,7 @@ export function prelu(slope: string | number): Family {
     residual: (b, input) =>
       b.scope("prelu", () => {
         const pieces = start(b, input.a);
-        if (input.draw === "exact") {
+        if (input.draw !== "two-point") {
           const y = pieces.draw(input);
           const mode = pieces.activation();
           return b.sub(y, input.score === "centred" ? b.add(mode, pieces.bias()) : mode);

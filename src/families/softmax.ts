@@ -23,7 +23,7 @@ export function softmax({ axis = -1, log = false }: SoftmaxOptions = {}): Family
     residual: (b, input) =>
       b.scope("softmax", () => {
         const p = probabilities(b, input);
-        return input.draw === "exact" ? b.sub(oneHot(b, p, axis, input), p) : twoPoint(b, p, axis, input);
+        return input.draw === "two-point" ? twoPoint(b, p, axis, input) : b.sub(oneHot(b, p, axis, input), p);
       }),
     moments: (b, input) =>
       b.scope("softmax", () => {

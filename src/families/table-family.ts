@@ -1,6 +1,6 @@
 /**
- * Families whose draws and moments are looked up in tables, without Exp and Log. Most draws are one look-up with ten random
- * bits (`draw-table.ts`); families that change too fast for its columns interpolate at one uniform.
+ * Families whose draws and moments are looked up in tables, without Exp and Log. A draw interpolates the quantile function at
+ * one uniform; a fast one is one look-up with ten random bits (`draw-table.ts`), but for families that change too fast for it.
  */
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
@@ -50,7 +50,7 @@ export function tableFamily(options: TableFamilyOptions): Family {
     parameters,
     residual: (b, input) =>
       b.scope(options.name, () =>
-        input.draw === "exact" ? emitter.exactResidual(b, input) : emitter.twoPointResidual(b, input),
+        input.draw === "two-point" ? emitter.twoPointResidual(b, input) : emitter.drawnResidual(b, input),
       ),
     moments: (b, input) => b.scope(options.name, () => emitter.moments(b, input)),
     logDensity: (b, input) => b.scope(options.name, () => emitter.logDensity(b, input)),
@@ -72,8 +72,8 @@ class TableEmitter {
     private readonly key: string,
   ) {}
 
-  exactResidual(b: GraphBuilder, input: SampleInput): string {
-    const table = this.drawTable();
+  drawnResidual(b: GraphBuilder, input: SampleInput): string {
+    const table = input.draw === "fast" ? this.drawTable() : undefined;
     return table ? this.lookedUpResidual(b, input, table) : this.interpolatedResidual(b, input);
   }
 
@@ -87,7 +87,7 @@ class TableEmitter {
     const rows = b.u32(2 ** ROW_BITS);
     const column = b.mul(b.div(b.add(position, row), rows), rows);
     const at = b.cast(b.add(column, row), DataType.INT32);
-    const { draws } = this.initializers(b, centred ? "centred" : "looked_up", () => ({
+    const { draws } = this.initializers(b, centred ? "fast_centred" : "fast", () => ({
       draws: (centred ? centredDraws(values) : values).map((value) => value * unit),
     }));
     const scaled = b.op("GatherElements", [draws as string, at], { axis: 0 });

@@ -28,7 +28,7 @@ it("leaves draws from a table as they are, with a mask in place of a division an
   const type = { elemType: DataType.FLOAT, shape: [4000] };
   const a = b.input("a", type);
   const random = counterRandom("seed", 3);
-  const drawn = familyByName("tanh").residual(b, { a, type, random, score: "paper", draw: "exact" });
+  const drawn = familyByName("tanh").residual(b, { a, type, random, score: "paper", draw: "fast" });
   b.output(drawn, type);
   const masked = { ...b.graph, initializer: [...b.graph.initializer] };
   shiftsForDivisions(masked);
