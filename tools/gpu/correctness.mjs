@@ -34,10 +34,11 @@ const MODELS = {
   transformer_encoder: "softmax-cross-entropy",
 };
 const STEPS = 20;
-// Ridges at which roots in float32, as on WebGPU, are those of float64.
+// Ridges at which roots in float32, as on WebGPU, are those of float64. Smaller epsilons of Adam, and of the graft, magnify
+// gradients that are zero but for rounding, such as that of the keys' bias in attention.
 const SECOND = { rootInterval: 5, startStep: 2, blockSize: 64, learningRate: 1e-3, epsilon: 1e-4, graftEpsilon: 1e-4 };
 const OPTIMIZERS = {
-  adam: { name: "adam", learningRate: 1e-3 },
+  adam: { name: "adam", learningRate: 1e-3, epsilon: 1e-4 },
   shampoo: { name: "shampoo", ...SECOND },
   "fim-shampoo": { name: "fim-shampoo", ...SECOND },
   fishy: { name: "fishy", ...SECOND },
