@@ -135,6 +135,16 @@ const WEBGPU_DEFECTS: readonly Defect[] = [
   },
   {
     verdict: "wrong",
+    reason: "groups of an even number of channels to one",
+    check: (node, { types }) => {
+      if (node.opType !== "ConvTranspose") return false;
+      const groups = intOf(node, "group", 1);
+      const [inputs, outputs] = types.get(node.input[1] ?? "")?.shape ?? [];
+      return groups > 1 && outputs === 1 && typeof inputs === "number" && (inputs / groups) % 2 === 0;
+    },
+  },
+  {
+    verdict: "wrong",
     reason: "6, 9, 15 … input channels to a multiple of 4",
     check: (node, { types }) => {
       if (node.opType !== "Conv" || intOf(node, "group", 1) !== 1) return false;

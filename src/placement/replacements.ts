@@ -95,6 +95,7 @@ const REPLACEMENTS: Readonly<Record<string, Replacement>> = {
   Slice: sliced,
   Conv: (b, node, type, scope) =>
     intOf(node, "group", 1) === 1 ? padded(b, node, type, scope) : byGroup(b, node, type, scope),
+  ConvTranspose: (b, node, type, scope) => (intOf(node, "group", 1) === 1 ? undefined : byGroup(b, node, type, scope)),
   Split: bySlices,
   "com.microsoft::FusedMatMul": (b, node, _type, { types }) => {
     if (intOf(node, "transBatchA", 0) + intOf(node, "transBatchB", 0) > 0) return undefined;
@@ -178,22 +179,24 @@ function mod(b: GraphBuilder, node: NodeProto, type: ValueType) {
   return b.where(differs, b.add(rest, y), rest);
 }
 
-/** A grouped convolution as one for each group. */
+/** A grouped convolution, transposed or not, as one for each group. */
 function byGroup(b: GraphBuilder, node: NodeProto, type: ValueType, { types }: ReplacementScope) {
   const groups = intOf(node, "group", 1);
   const [x, weight, bias] = node.input as [string, string, string?];
+  const { opType = "" } = node;
   const inputs = type.shape?.[1];
-  const outputs = types.get(weight)?.shape?.[0];
-  if (typeof inputs !== "number" || typeof outputs !== "number") return undefined;
+  const [first, second] = types.get(weight)?.shape ?? [];
+  if (typeof inputs !== "number" || typeof first !== "number" || typeof second !== "number") return undefined;
+  const outputs = opType === "Conv" ? first : second * groups;
   const part = (value: string, axis: number, length: number, group: number) => {
     const own = length / groups;
     return b.slice(value, [group * own], [(group + 1) * own], [axis]);
   };
   const attribute = node.attribute.filter(({ name }) => name !== "group");
   const results = Array.from({ length: groups }, (_, group) => {
-    const operands = [part(x, 1, inputs, group), part(weight, 0, outputs, group)];
+    const operands = [part(x, 1, inputs, group), part(weight, 0, first, group)];
     if (bias) operands.push(part(bias, 0, outputs, group));
-    const result = b.op("Conv", operands);
+    const result = b.op(opType, operands);
     (b.graph.node.at(-1) as NodeProto).attribute = attribute;
     return result;
   });

@@ -56,6 +56,12 @@ const REPLACED: readonly Trap[] = [
   conv("Conv of 6 channels", 6, 8, 1),
   conv("Conv of 9 channels", 9, 4, 1),
   {
+    name: "ConvTranspose of 2 channels to 1 in each group",
+    inputs: { x: floats(2, 6, 4, 4), w: floats(6, 1, 3, 3), bias: floats(3) },
+    build: (b) => [b.op("ConvTranspose", ["x", "w", "bias"], { group: 3, strides: [2, 1], kernel_shape: [3, 3] })],
+    raw: "wrong",
+  },
+  {
     name: "Slice with negative steps",
     inputs: { x: floats(2, 6) },
     build: (b) => [b.slice("x", [4], [-9], [1], [-2])],
