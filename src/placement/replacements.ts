@@ -1,16 +1,11 @@
 /** Operators without a WebGPU kernel, or with one that cannot be used, and how others say the same. Opset 18. */
 import { floatOf, intOf, intsOf } from "../onnx/attributes.js";
 import type { GraphBuilder, ValueType } from "../onnx/builder.js";
-import { DataType, type NodeProto, type TensorProto } from "../onnx/proto.js";
+import { DataType, type NodeProto } from "../onnx/proto.js";
 import { numbersOf } from "../onnx/tensor.js";
-import type { TypeMap } from "../onnx/types.js";
+import { replacedConvolution, replacedTransposed } from "./convolutions.js";
 import { operatorKey } from "./kernel-table.js";
-
-export interface ReplacementScope {
-  readonly types: TypeMap;
-  /** The constant of a name, or undefined. */
-  constant(name: string): TensorProto | undefined;
-}
+import type { KernelScope } from "./kernels.js";
 
 /**
  * Emits what stands for a node and returns the name of its value (of each value, for several outputs), or undefined when
@@ -21,7 +16,7 @@ type Replacement = (
   b: GraphBuilder,
   node: NodeProto,
   type: ValueType,
-  scope: ReplacementScope,
+  scope: KernelScope,
 ) => string | readonly string[] | undefined;
 
 const FLOAT_MAX = 3.4028234663852886e38;
@@ -93,9 +88,8 @@ const REPLACEMENTS: Readonly<Record<string, Replacement>> = {
     return b.greater(b.concat(floats, intOf(node, "axis", 0)), b.f32(0.5));
   },
   Slice: sliced,
-  Conv: (b, node, type, scope) =>
-    intOf(node, "group", 1) === 1 ? padded(b, node, type, scope) : byGroup(b, node, type, scope),
-  ConvTranspose: (b, node, type, scope) => (intOf(node, "group", 1) === 1 ? undefined : byGroup(b, node, type, scope)),
+  Conv: replacedConvolution,
+  ConvTranspose: replacedTransposed,
   Split: bySlices,
   "com.microsoft::FusedMatMul": (b, node, _type, { types }) => {
     if (intOf(node, "transBatchA", 0) + intOf(node, "transBatchB", 0) > 0) return undefined;
@@ -119,7 +113,7 @@ const REPLACEMENTS: Readonly<Record<string, Replacement>> = {
 export function replacementOf(
   b: GraphBuilder,
   node: NodeProto,
-  scope: ReplacementScope & { readonly type: ValueType },
+  scope: KernelScope & { readonly type: ValueType },
 ): readonly string[] | undefined {
   const values = REPLACEMENTS[operatorKey(node.opType, node.domain)]?.(b, node, scope.type, scope);
   const all = typeof values === "string" ? [values] : values;
@@ -127,7 +121,7 @@ export function replacementOf(
 }
 
 /** Compares indices with 0 … depth − 1; negative ones count from the end. */
-function oneHot(b: GraphBuilder, node: NodeProto, type: ValueType, { types, constant }: ReplacementScope) {
+function oneHot(b: GraphBuilder, node: NodeProto, type: ValueType, { types, constant }: KernelScope) {
   const [indices, depthName, valuesName] = node.input as [string, string, string];
   const depthTensor = constant(depthName);
   const [depth] = depthTensor ? numbersOf(depthTensor) : [];
@@ -179,46 +173,8 @@ function mod(b: GraphBuilder, node: NodeProto, type: ValueType) {
   return b.where(differs, b.add(rest, y), rest);
 }
 
-/** A grouped convolution, transposed or not, as one for each group. */
-function byGroup(b: GraphBuilder, node: NodeProto, type: ValueType, { types }: ReplacementScope) {
-  const groups = intOf(node, "group", 1);
-  const [x, weight, bias] = node.input as [string, string, string?];
-  const { opType = "" } = node;
-  const inputs = type.shape?.[1];
-  const [first, second] = types.get(weight)?.shape ?? [];
-  if (typeof inputs !== "number" || typeof first !== "number" || typeof second !== "number") return undefined;
-  const outputs = opType === "Conv" ? first : second * groups;
-  const part = (value: string, axis: number, length: number, group: number) => {
-    const own = length / groups;
-    return b.slice(value, [group * own], [(group + 1) * own], [axis]);
-  };
-  const attribute = node.attribute.filter(({ name }) => name !== "group");
-  const results = Array.from({ length: groups }, (_, group) => {
-    const operands = [part(x, 1, inputs, group), part(weight, 0, first, group)];
-    if (bias) operands.push(part(bias, 0, outputs, group));
-    const result = b.op(opType, operands);
-    (b.graph.node.at(-1) as NodeProto).attribute = attribute;
-    return result;
-  });
-  return b.concat(results, 1);
-}
-
-/** A convolution with as many channels of zeros beside the input's as make a multiple of 4. */
-function padded(b: GraphBuilder, node: NodeProto, type: ValueType, { types }: ReplacementScope) {
-  const [x, weight, ...bias] = node.input as [string, string, string?];
-  const rank = type.shape?.length;
-  const channels = types.get(weight)?.shape?.[1];
-  if (rank === undefined || typeof channels !== "number") return undefined;
-  const missing = 4 - (channels % 4);
-  const pads = Array.from({ length: 2 * rank }, (_, i) => (i === rank + 1 ? missing : 0));
-  const pad = (value: string) => b.op("Pad", [value, b.i64(pads)]);
-  const result = b.op("Conv", [pad(x), pad(weight), ...(bias as string[])]);
-  (b.graph.node.at(-1) as NodeProto).attribute = node.attribute;
-  return result;
-}
-
 /** A Split with many outputs, each by a shader of its own. */
-function bySlices(b: GraphBuilder, node: NodeProto, type: ValueType, { constant }: ReplacementScope) {
+function bySlices(b: GraphBuilder, node: NodeProto, type: ValueType, { constant }: KernelScope) {
   const [x, sizesName] = node.input as [string, string?];
   const axis = intOf(node, "axis", 0);
   const length = type.shape?.at(axis);
@@ -238,7 +194,7 @@ function bySlices(b: GraphBuilder, node: NodeProto, type: ValueType, { constant 
  * A Slice with constant bounds: with negative steps, which WebGPU takes wrong, as Gathers of constant indices; of
  * integers and bools, for which it has no kernel, as Splits where the step is 1.
  */
-function sliced(b: GraphBuilder, node: NodeProto, type: ValueType, { constant }: ReplacementScope) {
+function sliced(b: GraphBuilder, node: NodeProto, type: ValueType, { constant }: KernelScope) {
   const [x, ...bounds] = node.input as [string, ...string[]];
   const [starts, ends, axesGiven, steps] = bounds.map((name) => {
     const tensor = name ? constant(name) : undefined;
