@@ -31,14 +31,14 @@ const { values: given } = parseArgs({
 });
 const BATCH = 1000;
 
-/** The parts in the order of a step, and the names of their nodes. The first that matches counts. */
+/** The parts, and the names of their nodes (ONNX Runtime appends to those that it fuses). The first that matches counts. */
 const PARTS = [
   ["roots", /(^|\/)roots\//],
-  ["statistics", /\/statistics\/[^/]*$/],
-  ["graft", /\/graft\/[^/]*$/],
-  ["momentum", /\/momentum\/[^/]*$/],
-  ["preconditioning", /\/precondition\/[^/]*$/],
-  ["update", /\/update\/[^/]*$|^(adam|fishy|shampoo|fim-shampoo)\//],
+  ["statistics", /\/statistics\//],
+  ["graft", /\/graft\//],
+  ["momentum", /\/momentum\//],
+  ["preconditioning", /\/precondition\//],
+  ["update", /\/update\/|^(adam|fishy|shampoo|fim-shampoo)\//],
   ["sampled backward", /^sampled\//],
   ["sampling", /\/sample\//],
   ["backward", /\/backward\//],
