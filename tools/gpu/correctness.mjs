@@ -159,8 +159,10 @@ for (const name of values.models?.split(",") ?? Object.keys(MODELS)) {
     const reference = await trained(model, kind, { ...single, ...make, device: CPU });
     for (const stepsPerRun of device.kind === "webgpu" ? [1] : [1, 8]) {
       const { model: carried } = await trained(model, kind, { ...make, device, stepsPerRun });
-      const differences = [...reference.model].map(([key, data]) => relative(carried.get(key), data));
-      report(`${STEPS} steps of ${optimizer}`, name, worst(differences), TOLERANCE.steps, { stepsPerRun });
+      const differences = [...reference.model].map(([key, data]) => [key, relative(carried.get(key), data)]);
+      const error = worst(differences.map(([, difference]) => difference));
+      const [where] = differences.find(([, difference]) => Object.is(difference, error)) ?? [];
+      report(`${STEPS} steps of ${optimizer}`, name, error, TOLERANCE.steps, { stepsPerRun, where });
     }
   }
 }
