@@ -47,6 +47,12 @@ const SECTIONS = { "fim-shampoo": "output", fishy: "per-layer" };
 /** ‖a − b‖ / ‖b‖, of gradients in float32, of parameters after the steps, and of gradients in half precision. */
 const TOLERANCE = { gradients: 1e-4, samples: 1e-4, steps: 1e-4, half: 0.03 };
 
+/**
+ * Some paths are chaotic: steps may differ by ten times as much as the CPU's own do when its data are multiplied by 1 + SHAKE,
+ * three units in the last place.
+ */
+const SHAKE = 3e-7;
+
 let failures = 0;
 function report(check, model, error, tolerance, more = {}) {
   const passed = error <= tolerance;
@@ -85,7 +91,7 @@ async function trained(model, kind, options) {
     if (key !== "target" && !key.startsWith("input/")) continue;
     const name = key === "target" ? manifestLoss.target : key.slice(6);
     inputs.push({ name, type: type === 7 ? 7 : 1, dims: dims.slice(1) });
-    columns.set(name, type === 7 ? data : Float32Array.from(data));
+    columns.set(name, type === 7 ? data : Float32Array.from(data, (value) => value * (1 + (options.shake ?? 0))));
     batchSize = dims[0];
   }
   const batch = {
@@ -94,7 +100,7 @@ async function trained(model, kind, options) {
       for (const [name, array] of into) array.set(columns.get(name));
     },
   };
-  const { steps, optimizer, draw: _, ...engineOptions } = options;
+  const { steps, optimizer, draw: _, shake: __, ...engineOptions } = options;
   const engine = await createEngine({
     ...{ program, inputs, batchSize, seed: 7, threads, totalSteps: steps },
     ...engineOptions,
@@ -156,13 +162,17 @@ for (const name of values.models?.split(",") ?? Object.keys(MODELS)) {
     // An exact draw jumps where the last bit of a pre-activation decides; two points seldom do.
     const make = { draw: "two-point", steps: STEPS, optimizer: (parameters) => createOptimizer(options, parameters) };
     const kind = SECTIONS[optimizer] ?? "none";
-    const reference = await trained(model, kind, { ...single, ...make, device: CPU });
+    const onCpu = { ...single, ...make, device: CPU };
+    const reference = await trained(model, kind, onCpu);
+    const differencesOf = ({ model: carried }) =>
+      [...reference.model].map(([key, data]) => [key, relative(carried.get(key), data)]);
+    const shaken = worst(differencesOf(await trained(model, kind, { ...onCpu, shake: SHAKE })).map(([, d]) => d));
+    const tolerance = Math.max(TOLERANCE.steps, 10 * shaken);
     for (const stepsPerRun of device.kind === "webgpu" ? [1] : [1, 8]) {
-      const { model: carried } = await trained(model, kind, { ...make, device, stepsPerRun });
-      const differences = [...reference.model].map(([key, data]) => [key, relative(carried.get(key), data)]);
+      const differences = differencesOf(await trained(model, kind, { ...make, device, stepsPerRun }));
       const error = worst(differences.map(([, difference]) => difference));
       const [where] = differences.find(([, difference]) => Object.is(difference, error)) ?? [];
-      report(`${STEPS} steps of ${optimizer}`, name, error, TOLERANCE.steps, { stepsPerRun, where });
+      report(`${STEPS} steps of ${optimizer}`, name, error, tolerance, { stepsPerRun, where, shaken });
     }
   }
 }
