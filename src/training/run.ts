@@ -262,7 +262,9 @@ async function runLocked(setup: RunSetup, hooks: RunHooks): Promise<RunResult> {
 }
 
 async function secondDevice({ preconditionerDevice }: ResolvedRunOptions): Promise<Device | undefined> {
-  return preconditionerDevice === undefined ? undefined : (await chooseDevice(parseDevice(preconditionerDevice))).device;
+  return preconditionerDevice === undefined
+    ? undefined
+    : (await chooseDevice(parseDevice(preconditionerDevice))).device;
 }
 
 /** The options that decide the numbers of a run. */
