@@ -10,8 +10,8 @@ import { deviceOf, type Engine, type EngineOptions } from "./engine.js";
 import { LoopedStepper } from "./looped-stepper.js";
 import { withLossScaling } from "./loss-scaling.js";
 import { checkPrecision, type Precision, withPrecision } from "./precision.js";
-import type { StatisticsBatches } from "./statistics-batches.js";
 import { SplitStepper } from "./split-stepper.js";
+import type { StatisticsBatches } from "./statistics-batches.js";
 import { Stepper } from "./stepper.js";
 
 export interface EngineChoice extends EngineOptions {
