@@ -17,8 +17,8 @@ export interface GoldenBatch {
   readonly shapes: ReadonlyMap<string, readonly number[]>;
 }
 
-export async function goldenBatch(name: string, options: RewriteOptions = {}): Promise<GoldenBatch> {
-  const golden = loadGolden(name);
+export async function goldenBatch(name: string, options: RewriteOptions = {}, from = "pytorch"): Promise<GoldenBatch> {
+  const golden = loadGolden(name, from);
   const program = await rewrite(golden.model, { loss: goldenLoss(golden), ...options });
   const { tensors } = golden.golden;
   const wanted = wantedInputs(program).map(({ name: input, type }) => {
