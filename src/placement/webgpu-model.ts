@@ -5,6 +5,7 @@ import { foldConstants } from "../onnx/fold.js";
 import { capturedBy, GraphIndex, prune, topologicalOrder } from "../onnx/graph.js";
 import { DataType, type GraphProto, type ModelProto, type NodeProto } from "../onnx/proto.js";
 import { inferTypes, type TypeMap } from "../onnx/types.js";
+import { constantValues } from "./constant-values.js";
 import { splitHostPart } from "./host-part.js";
 import { kernelProblem } from "./kernels.js";
 import { narrowIntegers } from "./narrow-integers.js";
@@ -48,7 +49,6 @@ export async function toWebGpuModel(
   };
   const model: ModelProto = { ...inlined, graph };
   let types = await inferTypes(model);
-  refuseDoubles(graph, types);
   if (await foldConstants(model, types)) types = await inferTypes(model);
   const isInput = new Set(graph.input.map(({ name }) => name));
   const isScalar = (name: string) => types.get(name)?.shape?.length === 0;
@@ -57,6 +57,7 @@ export async function toWebGpuModel(
   replaceOperators(graph, narrowIntegers(graph, types, narrowed, integers.filter(isScalar)));
   prune(graph);
   types = await inferTypes(model);
+  refuseDoubles(graph, types);
   const index = new GraphIndex(graph);
   const scope = { types, constant: (name: string) => index.constant(name) };
   const isMisplaced = (node: NodeProto) => kernelProblem(node, "webgpu", scope) !== undefined;
@@ -113,7 +114,11 @@ function dropUnreadInputs(graph: GraphProto): void {
 }
 
 function refuseDoubles(graph: GraphProto, types: TypeMap): void {
-  const [name] = [...types].find(([, { elemType }]) => elemType === DataType.DOUBLE) ?? [];
+  // Constants, such as the exporter's, are cast before anything is placed.
+  const constants = constantValues(graph);
+  const isDouble = (name: string) => types.get(name)?.elemType === DataType.DOUBLE && !constants.has(name);
+  const names = [...graph.input.map((info) => info.name ?? ""), ...graph.node.flatMap((node) => node.output)];
+  const name = names.find(isDouble);
   if (name === undefined) return;
   const maker = graph.node.find((node) => node.output.includes(name));
   throw new FishyError(
