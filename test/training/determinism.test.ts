@@ -33,6 +33,19 @@ test.each(["adam", "sampling"] as const)("%s: same seed, same bits, on one threa
   expect(differingTensors(otherSeed.state, first.state)).toContain("A");
 });
 
+test("fishy with large blocks: same bits on one thread and two", async () => {
+  const large = handMadeProgram(784, 500, 10);
+  const states = [];
+  for (const threads of [1, 2]) {
+    const options = parseRunOptions({
+      optimizer: { name: "fishy", learningRate: 1e-3, rootInterval: 2, startStep: 1, statisticsInterval: 1 },
+      ...{ steps: 4, batchSize: 100, seed: 3, threads },
+    });
+    states.push((await runTraining({ program: large, options, data })).state);
+  }
+  expect(differingTensors(states[1], states[0])).toEqual([]);
+});
+
 test("seeds of steps differ from step to step and from run to run", () => {
   const seeds = new Set<bigint>();
   for (let seed = 0; seed < 10; seed++) for (let step = 1; step <= 1000; step++) seeds.add(stepSeed(seed, step));

@@ -37,7 +37,7 @@ export class Arithmetic {
     return { elemType: this.type, shape: [...this.lead, this.size, this.size] };
   }
   get vectors() {
-    return { elemType: this.type, shape: [...this.lead, this.size, 1] };
+    return { elemType: this.type, shape: [...this.lead, 1, this.size] };
   }
   get scalars() {
     return { elemType: this.type, shape: [...this.lead, 1, 1] };

@@ -87,7 +87,8 @@ export function emitInverseRoots(
   const squared = b.matMul(c, c);
   const fourth = b.matMul(squared, squared);
   const bound = b.sqrt(b.sqrt(b.reduce("ReduceL2", fourth, [1, 2], true)));
-  const start = a.constant(b, randomVector(size), [1, size, 1]);
+  // Rows: ONNX Runtime's product with a column in float32 has other last bits on other numbers of threads.
+  const start = a.constant(b, randomVector(size), [1, 1, size]);
   const top = relative ? emitTopEigenvalue(b, a, c, fourth, start, options.unrolled) : bound;
   let ridge = relative ? b.mul(top, a.constant(b, options.epsilon)) : b.div(a.constant(b, options.epsilon), unit);
   if (options.unrolled && !relative) ridge = b.max(ridge, b.mul(bound, a.constant(b, FLOAT32_RIDGE)));
@@ -151,7 +152,7 @@ function emitTopEigenvalue(
       stretch: { value: a.filled(b, 0), type: a.scalars },
     },
     (inner, { vector, stretch }) => {
-      const product = inner.matMul(fourth, vector);
+      const product = inner.matMul(vector, fourth);
       const length = inner.max(inner.reduce("ReduceL2", product, [1, 2], true), a.tiny(inner));
       const change = inner.abs(inner.sub(length, stretch));
       const moving = inner.greater(change, inner.mul(length, a.constant(inner, a.double ? 1e-7 : 1e-5)));
@@ -161,7 +162,7 @@ function emitTopEigenvalue(
       };
     },
   );
-  const product = b.reduceSum(b.mul(vector, b.matMul(c, vector)), [1, 2], true);
+  const product = b.reduceSum(b.mul(vector, b.matMul(vector, c)), [1, 2], true);
   const square = b.max(b.reduceSum(b.mul(vector, vector), [1, 2], true), a.tiny(b));
   return b.div(product, square);
 }
@@ -171,7 +172,7 @@ function emitLargestStretch(b: GraphBuilder, a: Arithmetic, h: string, start: st
   let vector = start;
   let length = "";
   for (let i = 0; i < 6; i++) {
-    const product = b.matMul(h, vector);
+    const product = b.matMul(vector, h);
     length = b.max(b.reduce("ReduceL2", product, [1, 2], true), a.tiny(b));
     vector = b.div(product, length);
   }
