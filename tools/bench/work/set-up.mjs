@@ -16,7 +16,7 @@ const SECTIONS = { gradients: "none", forward: "none", sampled: "per-layer", fis
  * @param folder what `writeWork` wrote.
  * @param mode an optimizer; `gradients` (forward and backward), `forward`, or `sampled` and `fisher` (sampled gradients
  *   besides, of every section or from the output alone).
- * @param rewriteOptions more options of the rewriting, such as `draw`.
+ * @param rewriteOptions more options of the rewriting; draws are fast ones unless `draw` says otherwise.
  */
 export async function setUp(folder, mode, rewriteOptions = {}) {
   const work = JSON.parse(readFileSync(join(folder, "work.json"), "utf8"));
@@ -27,6 +27,7 @@ export async function setUp(folder, mode, rewriteOptions = {}) {
     loss: work.loss,
     sections: { kind: chosen?.sections ?? SECTIONS[mode] },
     ...(work.classes === undefined && { targetInput: "x" }),
+    draw: "fast",
     ...rewriteOptions,
   });
   const parameters = program.manifest.parameters.map(({ name, dims }) => ({ name, dims }));
