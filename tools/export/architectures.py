@@ -92,10 +92,18 @@ def export_dynamo(case: Case, model, inputs, path: Path) -> None:
 
 def forget_source_code(proto: onnx.ModelProto) -> None:
     """Drops stack traces and FX code, which name this machine's files; module names and scopes stay."""
-    for node in proto.graph.node:
+    for owner in [proto.graph, *proto.functions]:
+        forget_in(owner.node)
+
+
+def forget_in(nodes) -> None:
+    for node in nodes:
         kept = [entry for entry in node.metadata_props if not entry.key.endswith((".stack_trace", ".fx_node"))]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
+        for attribute in node.attribute:
+            for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                forget_in(graph.node)
 
 
 def weight_map(model, path: Path) -> dict[str, str]:
