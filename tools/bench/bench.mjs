@@ -17,7 +17,7 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { formatTable } from "../../dist/cli/table.js";
 import { contestants, limits, missing } from "./contestants.mjs";
-import { WORKS, writeWork } from "./work/works.mjs";
+import { WORKS, writeWork } from "./workloads/works.mjs";
 
 /** Statistics and roots in a cycle of 20 steps: what a mean step costs. */
 const CYCLES = {

@@ -17,7 +17,7 @@ export function contestants(folder, threads, peers) {
   const t = String(threads);
   const fishy = (part, mode, name = "fishy") => ({
     ...{ name, part, env: ALLOCATOR },
-    command: node("work/fishy.mjs", folder, mode, t),
+    command: node("workloads/fishy.mjs", folder, mode, t),
   });
   const python = (environment, script, part, mode, name) => {
     const interpreter = peers && join(peers, environment, "bin", "python");
@@ -57,7 +57,7 @@ export function contestants(folder, threads, peers) {
 export function limits(threads, peers) {
   const interpreter = peers && join(peers, "torch", "bin", "python");
   return [
-    { name: "onnxruntime-node", part: "sgemm", command: node("work/sgemm.mjs", String(threads)) },
+    { name: "onnxruntime-node", part: "sgemm", command: node("workloads/sgemm.mjs", String(threads)) },
     {
       ...{ name: "PyTorch", part: "sgemm", needs: interpreter },
       command: [interpreter, join(here, "peers", "sgemm.py"), String(threads)],

@@ -3,7 +3,7 @@
  *
  *     npm run build && node tools/bench/profile.mjs WORK MODE [--threads N] [--steps N] [--top N] [--draw DRAW] [--kind step|statistics|roots]
  *
- * WORK as in work/works.mjs (its name or its letter), MODE as in work/set-up.mjs. Prints the time by operator, and the
+ * WORK as in workloads/works.mjs (its name or its letter), MODE as in workloads/set-up.mjs. Prints the time by operator, and the
  * nodes that take most, with the shapes that they compute; each node's fastest run counts.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -15,8 +15,8 @@ import { formatTable } from "../../dist/cli/table.js";
 import { encodeModel } from "../../dist/onnx/codec.js";
 import { StateBuffers } from "../../dist/training/state.js";
 import { buildStepGraph } from "../../dist/training/step-graph.js";
-import { setUp } from "./work/set-up.mjs";
-import { WORKS, writeWork } from "./work/works.mjs";
+import { setUp } from "./workloads/set-up.mjs";
+import { WORKS, writeWork } from "./workloads/works.mjs";
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

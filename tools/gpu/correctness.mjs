@@ -15,7 +15,7 @@ import { createOptimizer, loadModel, rewrite } from "../../dist/index.js";
 import { CPU, parseDevice } from "../../dist/runtime/devices.js";
 import { createEngine } from "../../dist/training/engines.js";
 import { checkPrecision } from "../../dist/training/precision.js";
-import { collector } from "../bench/work/set-up.mjs";
+import { collector } from "../bench/workloads/set-up.mjs";
 
 const { values } = parseArgs({
   options: {

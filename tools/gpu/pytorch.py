@@ -1,6 +1,6 @@
 """PyTorch's step times on the same works: `pytorch.py FOLDER DEVICE [SECONDS]`, a line of JSON for each mode.
 
-FOLDER is what tools/bench/work/works.mjs writes. Modes: forward and backward (eager, torch.compile), and a step of Adam with
+FOLDER is what tools/bench/workloads/works.mjs writes. Modes: forward and backward (eager, torch.compile), and a step of Adam with
 either. float32 products are float32 (no TF32), as fishy's are. Times are medians of rounds, each ended by a synchronisation.
 """
 

@@ -16,7 +16,7 @@ import { parseArgs } from "node:util";
 import { formatTable } from "../../dist/cli/table.js";
 import { formatDevice, parseDevice } from "../../dist/runtime/devices.js";
 import { chooseDevice, probeDevices } from "../../dist/runtime/probe.js";
-import { writeWork } from "../bench/work/works.mjs";
+import { writeWork } from "../bench/workloads/works.mjs";
 
 const { values } = parseArgs({
   options: {

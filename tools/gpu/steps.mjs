@@ -5,7 +5,7 @@
  *     node tools/gpu/steps.mjs FOLDER MODE [--device NAME] [--steps 1,4,16,64] [--rounds N] [--seconds S] [--threads N]
  *         [--clock wall|cpu]
  *
- * FOLDER is what tools/bench/work/works.mjs writes, MODE as in tools/bench/work/set-up.mjs. Prints one line of JSON. The
+ * FOLDER is what tools/bench/workloads/works.mjs writes, MODE as in tools/bench/workloads/set-up.mjs. Prints one line of JSON. The
  * contestants (single steps, and runs of K) take turns; times are medians over the rounds, in milliseconds a step:
  * of the wall, or of the processor (--clock cpu, for the CPU with one thread on a machine that others work on).
  * `moved`: the time of a graph with the same inputs and outputs that computes nothing, and its share of a step.
@@ -16,7 +16,7 @@ import { loadRuntime, tensorOver } from "../../dist/runtime/ort.js";
 import { createSession } from "../../dist/runtime/session.js";
 import { createEngine } from "../../dist/training/engines.js";
 import { LoopedStepper } from "../../dist/training/looped-stepper.js";
-import { setUp } from "../bench/work/set-up.mjs";
+import { setUp } from "../bench/workloads/set-up.mjs";
 import { idleGraph } from "./idle-graph.mjs";
 
 const { positionals, values } = parseArgs({

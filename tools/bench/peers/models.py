@@ -1,9 +1,9 @@
-"""The benchmark's models as PyTorch modules, and their export to tools/bench/work/*.onnx.
+"""The benchmark's models as PyTorch modules, and their export to tools/bench/workloads/*.onnx.
 
     python tools/bench/peers/models.py
 
 The files hold the graph alone: the bytes of every weight are dropped, and the benchmark fills them by seed, the same for
-every contestant (tools/bench/work/works.mjs). Parameters keep the names that they have in PyTorch.
+every contestant (tools/bench/workloads/works.mjs). Parameters keep the names that they have in PyTorch.
 """
 
 from pathlib import Path
@@ -75,7 +75,7 @@ MODELS = {
 def main():
     import onnx
 
-    folder = Path(__file__).parents[1] / "work"
+    folder = Path(__file__).parents[1] / "workloads"
     for name, (build, example) in MODELS.items():
         path = folder / f"{name}.onnx"
         torch.manual_seed(0)
