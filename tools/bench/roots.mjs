@@ -10,12 +10,11 @@
  * alone. Wall and processor time of each contestant, and the medians of the rounds' ratios.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { gunzipSync } from "node:zlib";
 import * as ort from "onnxruntime-node";
 import { formatTable } from "../../dist/cli/table.js";
 import { rewrite } from "../../dist/index.js";
@@ -25,6 +24,7 @@ import { createOptimizer } from "../../dist/optimizers/registry.js";
 import { createSession } from "../../dist/runtime/session.js";
 import { Stepper } from "../../dist/training/stepper.js";
 import { deepAutoencoder } from "./deep-autoencoder.mjs";
+import { generator, images, modelOf } from "./support.mjs";
 
 const { values: given } = parseArgs({
   options: {
@@ -37,21 +37,6 @@ const { values: given } = parseArgs({
   },
 });
 const BATCH = 1000;
-
-/** Numbers in [0, 1) that are the same at every run. */
-function generator(seed) {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
-/** Fashion-MNIST's test images in [0, 1]. */
-function images() {
-  const file = new URL("../../graphs/data/fashion-mnist/t10k-images-idx3-ubyte.gz", import.meta.url);
-  return Float32Array.from(gunzipSync(readFileSync(file)).subarray(16), (pixel) => pixel / 255);
-}
 
 /** The optimizer of the network, and its statistics after some steps of training. */
 async function trained(options, steps) {
@@ -88,7 +73,7 @@ async function decaying(dims) {
   const b = new GraphBuilder(emptyGraph("decaying"));
   b.input("a", { elemType: 1, shape: [count, size, size] });
   b.output(b.matMul("a", b.transpose("a", [0, 2, 1])), { elemType: 1, shape: undefined });
-  const session = await createSession(wrap(b.graph));
+  const session = await createSession(modelOf(b.graph));
   const next = generator(size);
   const a = Float32Array.from(
     { length: count * size * size },
@@ -97,17 +82,6 @@ async function decaying(dims) {
   const out = await session.fetch({ a: new ort.Tensor("float32", a, [count, size, size]) }, session.outputNames);
   await session.release();
   return out[session.outputNames[0]].data;
-}
-
-function wrap(graph) {
-  return {
-    irVersion: 8,
-    graph,
-    opsetImport: [{ domain: "", version: 18 }],
-    metadataProps: [],
-    trainingInfo: [],
-    functions: [],
-  };
 }
 
 /** Milliseconds of wall and processor time. */

@@ -14,26 +14,10 @@ import { parseOptimizerOptions } from "../../dist/optimizers/registry.js";
 import { emitInverseRoots } from "../../dist/optimizers/shampoo/newton.js";
 import { emitTiledRoot, isTiled } from "../../dist/optimizers/shampoo/tiled-roots.js";
 import { createSession } from "../../dist/runtime/session.js";
+import { generator, modelOf } from "./support.mjs";
 
 const sizes = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [2, 16, 128, 256, 1024];
 const tensor = (data, dims) => new ort.Tensor("float32", data, dims);
-const wrap = (graph) => ({
-  irVersion: 8,
-  graph,
-  opsetImport: [{ domain: "", version: 18 }],
-  metadataProps: [],
-  trainingInfo: [],
-  functions: [],
-});
-
-/** Numbers from −1 to 1 that are the same at every run. */
-function generator(seed) {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  };
-}
 
 async function rootOf(data, size, exponent, options) {
   const b = new GraphBuilder(emptyGraph("root"));
@@ -45,7 +29,7 @@ async function rootOf(data, size, exponent, options) {
   for (const key of ["root", "residual", "iterations"]) {
     b.output(b.alias(result[key], `out:${key}`), { elemType: 1, shape: undefined });
   }
-  const session = await createSession(wrap(b.graph));
+  const session = await createSession(modelOf(b.graph));
   const out = await session.fetch({ s: tensor(data, dims) }, ["out:root", "out:residual", "out:iterations"]);
   await session.release();
   return { root: out["out:root"].data, residual: out["out:residual"].data[0], rounds: out["out:iterations"].data[0] };
@@ -55,7 +39,8 @@ async function accuracy() {
   const rows = [];
   for (const size of sizes) {
     const rank = Math.min(8, size / 2);
-    const next = generator(size);
+    const random = generator(size);
+    const next = () => 2 * random() - 1;
     const a = Array.from({ length: size }, () =>
       Array.from({ length: rank }, (_, k) => Math.round((k === 0 ? 12 : 6) * next()) || 1),
     );

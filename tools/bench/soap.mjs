@@ -13,6 +13,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
+import { generator, modelOf } from "./support.mjs";
 
 const { formatTable } = await import("../../src/cli/table.ts");
 const { emptyGraph, GraphBuilder } = await import("../../src/onnx/builder.ts");
@@ -27,27 +28,16 @@ const SHOWN = [1, 5, 10, 30];
 
 /** Normals that are the same at every run. */
 function normals(seed) {
-  let state = seed;
-  const uniform = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state + 0.5) / 2 ** 32;
-  };
-  return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  const uniform = generator(seed);
+  // Never the logarithm of 0.
+  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }
 
 async function sessionOf(emit) {
   const b = new GraphBuilder(emptyGraph("bench"));
   emit(b);
-  const model = {
-    irVersion: 8,
-    graph: b.graph,
-    opsetImport: [{ domain: "", version: 18 }],
-    metadataProps: [],
-    trainingInfo: [],
-    functions: [],
-  };
   const start = performance.now();
-  const session = await createSession(model, { purpose: "the benchmark" });
+  const session = await createSession(modelOf(b.graph), { purpose: "the benchmark" });
   return { session, nodes: b.graph.node.length, load: performance.now() - start };
 }
 
@@ -68,14 +58,7 @@ async function statisticsOf(n) {
     b.input(name, type(shape));
   const g = b.matMul("u", "g");
   b.output(b.alias(b.gemm(g, g, { c: "s", transB: true, alpha: 0.05, beta: 0.95 }), "s_next"), type([n, n]));
-  const gram = await createSession({
-    irVersion: 8,
-    graph: b.graph,
-    opsetImport: [{ domain: "", version: 18 }],
-    metadataProps: [],
-    trainingInfo: [],
-    functions: [],
-  });
+  const gram = await createSession(modelOf(b.graph));
   // A random orthogonal matrix turned a little at each refresh: products of planar rotations keep it orthogonal.
   const u = new Float32Array(n * n);
   for (let i = 0; i < n; i++) u[i * n + i] = 1;

@@ -10,7 +10,6 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { gunzipSync } from "node:zlib";
 import * as ort from "onnxruntime-node";
 import { formatTable } from "../../dist/cli/table.js";
 import { rewrite } from "../../dist/index.js";
@@ -19,6 +18,7 @@ import { createOptimizer } from "../../dist/optimizers/registry.js";
 import { StateBuffers } from "../../dist/training/state.js";
 import { buildStepGraph } from "../../dist/training/step-graph.js";
 import { deepAutoencoder } from "./deep-autoencoder.mjs";
+import { generator, images } from "./support.mjs";
 
 const { values: given } = parseArgs({
   options: {
@@ -57,19 +57,6 @@ const ORDER = [
   "update",
 ];
 const partOf = (name) => PARTS.find(([, pattern]) => pattern.test(name))[0];
-
-function generator(seed) {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
-function images() {
-  const file = new URL("../../graphs/data/fashion-mnist/t10k-images-idx3-ubyte.gz", import.meta.url);
-  return Float32Array.from(gunzipSync(readFileSync(file)).subarray(16, 16 + BATCH * 784), (pixel) => pixel / 255);
-}
 
 /** A step of one kind, in a session of its own that is profiled; state goes to buffers that change places, as in training. */
 class Kind {
@@ -159,7 +146,7 @@ try {
     await Kind.create("with statistics", sampled, fishy, { statistics: true, roots: false }, states[1], folder),
     await Kind.create("plain", sampled, fishy, { statistics: false, roots: false }, states[1], folder),
   ];
-  const image = images();
+  const image = images().subarray(0, BATCH * 784);
   const rounds = Number(given.rounds);
   // Step 20, so that every step preconditions. The first round warms up. Roots take so long that they run in every third.
   for (let round = 0; round <= rounds; round++) {

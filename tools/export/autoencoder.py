@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from training_export import export_for_training
+
 WIDTHS = (784, 1000, 500, 250, 30)
 SEED = 20240
 OPSET = 17
@@ -44,20 +46,7 @@ def main():
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "graphs" / "autoencoder.onnx"
     torch.manual_seed(SEED)
     model = Autoencoder().train()
-    torch.onnx.export(
-        model,
-        (torch.zeros(2, WIDTHS[0]),),
-        str(out),
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-        opset_version=OPSET,
-        training=torch.onnx.TrainingMode.TRAINING,
-        do_constant_folding=False,
-        dynamo=False,
-    )
-    count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{out}: {count} parameters, {out.stat().st_size} bytes, PyTorch {torch.__version__}")
+    export_for_training(model, torch.zeros(2, WIDTHS[0]), out, OPSET)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from training_export import export_for_training
+
 SEED = 20241
 OPSET = 18
 
@@ -43,20 +45,7 @@ def main():
         torch.manual_seed(SEED)
         model = make().train()
         path = folder / f"{make.__name__}.onnx"
-        torch.onnx.export(
-            model,
-            (torch.zeros(2, 1, 28, 28),),
-            str(path),
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-            opset_version=OPSET,
-            training=torch.onnx.TrainingMode.TRAINING,
-            do_constant_folding=False,
-            dynamo=False,
-        )
-        count = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{path}: {count} parameters, {path.stat().st_size} bytes, PyTorch {torch.__version__}")
+        export_for_training(model, torch.zeros(2, 1, 28, 28), path, OPSET)
 
 
 if __name__ == "__main__":
