@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from architectures import forget_source_code
+
 SEED = 20241
 
 
@@ -75,16 +77,6 @@ CASES = {
 }
 
 
-def without_paths(path):
-    """Drops the metadata that names files of the exporting machine."""
-    exported = onnx.load(path)
-    for node in exported.graph.node:
-        kept = [entry for entry in node.metadata_props if not entry.key.endswith((".stack_trace", ".fx_node"))]
-        del node.metadata_props[:]
-        node.metadata_props.extend(kept)
-    onnx.save(exported, path)
-
-
 def export(folder, make, dtype, data, dynamo):
     torch.manual_seed(SEED)
     model = make().to(dtype)
@@ -115,7 +107,9 @@ def export(folder, make, dtype, data, dynamo):
         **({"optimize": False} if dynamo else {"do_constant_folding": False, "training": torch.onnx.TrainingMode.TRAINING}),
         **batch,
     )
-    without_paths(folder / "model.onnx")
+    exported = onnx.load(folder / "model.onnx")
+    forget_source_code(exported)
+    onnx.save(exported, folder / "model.onnx")
     save_file(
         {name: tensor.contiguous() for name, tensor in golden.items()},
         folder / "golden.safetensors",
