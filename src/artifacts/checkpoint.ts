@@ -50,7 +50,7 @@ export async function readCheckpoint(path: string): Promise<TrainingCheckpoint> 
 }
 
 /** Every tensor with a value of its own: parameters and moments. */
-export function checkpointTensors(checkpoint: TrainingCheckpoint): TensorProto[] {
+function checkpointTensors(checkpoint: TrainingCheckpoint): TensorProto[] {
   return [
     ...checkpoint.trainable.values(),
     ...checkpoint.frozen.values(),

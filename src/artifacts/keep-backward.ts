@@ -42,7 +42,7 @@ export type SampledOutputs = "outputs" | "buffers" | "both";
 export const sampledOutput = (parameter: string): string => `${gradientName(sampledName(parameter))}.value`;
 
 /** `W_sampled`: what `W_sampled_grad` is the gradient of, in the artifact's naming. */
-export const sampledName = (parameter: string): string => `${parameter}_sampled`;
+const sampledName = (parameter: string): string => `${parameter}_sampled`;
 
 /**
  * Adds to `training` the nodes that the program's sampled gradients need and the training model does not make itself.

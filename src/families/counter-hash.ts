@@ -51,7 +51,7 @@ export function streamConstants(boundary: number, call: number): { scale: [numbe
 }
 
 /** The seed's two words, hashed. */
-export function seedWords(seed: bigint): [number, number] {
+function seedWords(seed: bigint): [number, number] {
   const low = Number(BigInt.asUintN(32, seed));
   const high = Number(BigInt.asUintN(32, seed >> 32n));
   const first = mix(mix(low) + high);

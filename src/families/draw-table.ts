@@ -21,7 +21,7 @@ import {
 export const ROW_BITS = 10;
 const ROWS = 2 ** ROW_BITS;
 /** Cells in k. */
-export const DRAW_COLUMNS = 256;
+const DRAW_COLUMNS = 256;
 /** The largest Kolmogorov distance between columns; families that pass it are interpolated instead. */
 const LARGEST_DISTANCE = 1e-3;
 /** How far (base − ŷ)/spread may be from linear between columns, in standard deviations of a draw. */

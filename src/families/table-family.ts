@@ -270,7 +270,7 @@ class TableEmitter {
 }
 
 /** −D where y lies in the support, −∞ outside. */
-export function withinSupport(
+function withinSupport(
   b: GraphBuilder,
   y: string,
   [low, high]: readonly [number, number],

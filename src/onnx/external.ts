@@ -44,7 +44,7 @@ export function externalLocation(tensor: TensorProto): string | undefined {
 }
 
 /** Bytes that the shape and type of a tensor ask for; undefined for strings. Types below a byte are packed. */
-export function expectedBytes(tensor: TensorProto): number | undefined {
+function expectedBytes(tensor: TensorProto): number | undefined {
   const type = tensor.dataType ?? 0;
   const count = elementCount(dimsOf(tensor));
   const size = bytesPerElement(type);
@@ -172,7 +172,7 @@ async function readExactly(handle: FileHandle, start: number, bytes: Uint8Array,
 }
 
 /** The raw little-endian bytes of an external tensor. */
-export async function readExternalBytes(source: ExternalSource, tensor: TensorProto): Promise<Uint8Array> {
+async function readExternalBytes(source: ExternalSource, tensor: TensorProto): Promise<Uint8Array> {
   const { range, handle } = await openExternal(source, tensor);
   try {
     return await readExactly(handle, range.offset, new Uint8Array(range.length), range.file);

@@ -53,7 +53,7 @@ export async function loadModel(path: string): Promise<OnnxModel> {
 }
 
 /** @throws FishyError when the IR or the default opset is newer than fishy knows, or no default opset is imported. */
-export function checkVersions(proto: ModelProto, source: string): void {
+function checkVersions(proto: ModelProto, source: string): void {
   const ir = toNumber(proto.irVersion);
   if (ir > NEWEST_IR) {
     throw new FishyError(

@@ -62,7 +62,7 @@ const hasType = (node: NodeProto, { types }: KernelScope, ...allowed: readonly n
   allowed.includes(types.get(node.input[0] ?? "")?.elemType ?? 0);
 
 /** Every adapter lets a shader bind 8 buffers (WebGPU, maxStorageBuffersPerShaderStage); one is the input. */
-export const MOST_SPLIT_OUTPUTS = 7;
+const MOST_SPLIT_OUTPUTS = 7;
 
 /** Element types that WebGPU's Cast makes. */
 const WEBGPU_CAST_TARGETS: readonly number[] = [

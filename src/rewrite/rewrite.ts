@@ -90,7 +90,7 @@ export function sectionsOf(prepared: PreparedModel, spec: SectionSpec): SectionP
 }
 
 /** Emits the program of a prepared model, whose graph becomes the program's. */
-export function emitProgram(prepared: PreparedModel, options: RewriteOptions = {}): TrainingProgram {
+function emitProgram(prepared: PreparedModel, options: RewriteOptions = {}): TrainingProgram {
   if (prepared.withoutGradient.length > 0) {
     throw new MissingGradientError(prepared.withoutGradient, prepared.refusals);
   }

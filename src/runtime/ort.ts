@@ -44,7 +44,7 @@ const RUNTIME_TYPES: Partial<Record<number, Ort.Tensor.Type>> = {
 };
 
 /** The runtime's name of an ONNX element type. @throws FishyError for types that Node cannot hold. */
-export function runtimeType(type: DataType, what: string): Ort.Tensor.Type {
+function runtimeType(type: DataType, what: string): Ort.Tensor.Type {
   const name = RUNTIME_TYPES[type];
   if (!name) throw new FishyError(`${what} is of ${dataTypeName(type)}, which onnxruntime-node cannot feed or fetch.`);
   return name;

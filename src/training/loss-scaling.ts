@@ -11,7 +11,7 @@ import type { Optimizer, StateSpec, StepResult, StepValues } from "../optimizers
 import { LOSS_SCALE } from "./precision.js";
 
 /** State of an optimizer with loss scaling: the scale, and the steps since it last changed; float32 scalars. */
-export const LOSS_SCALE_STATE = LOSS_SCALE;
+const LOSS_SCALE_STATE = LOSS_SCALE;
 const GOOD_STEPS = `${LOSS_SCALE}/good_steps`;
 /** Past this, gradients of ordinary size overflow in float32 too. */
 const LARGEST = 2 ** 24;

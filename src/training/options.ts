@@ -16,7 +16,7 @@ const paths = z.union([text.transform((path) => [path]), z.array(text)], {
 const numbers = z.array(number()).min(1);
 const positives = z.array(number({ min: 0, openMin: true })).min(1);
 
-export const runOptions = z.strictObject({
+const runOptions = z.strictObject({
   data: paths.optional().describe("Files or folders of the dataset, each PATH or NAME=PATH."),
   heldOut: z
     .union([number({ min: 0 }), paths], { error: "must be a fraction, a number of examples, or paths" })

@@ -186,7 +186,7 @@ export function formatLoss(loss: number): string {
     : loss.toPrecision(4);
 }
 
-export function formatRate(rate: number): string {
+function formatRate(rate: number): string {
   return String(Number(rate.toPrecision(3)));
 }
 

@@ -19,7 +19,7 @@ export interface CoefficientTable {
 }
 
 /** Best weighted polynomial of degree 1 or 2 for [l, 1], and l'. */
-export function bestPolynomial(l: number, p: number, degree: 1 | 2): number[] {
+function bestPolynomial(l: number, p: number, degree: 1 | 2): number[] {
   const coefficients = degree === 1 ? linear(l, p) : quadratic(l, p);
   const top = Math.max(
     ...extrema(coefficients, p).map((x) => weighted(coefficients, x, p)),

@@ -128,7 +128,7 @@ function preimage(head: Round, l: number, p: number, floor: number): number {
  * The polynomial for which x^(1/p)·T(x) stays nearest to a constant on [l, 1]: to 1 (balanced, exact coefficients, for
  * the last round), or scaled so that its largest value is at most 1 (bounded).
  */
-export function bestRound(l: number, p: number, degree: 1 | 4, kind: "bounded" | "balanced"): Round {
+function bestRound(l: number, p: number, degree: 1 | 4, kind: "bounded" | "balanced"): Round {
   const centre = 1 - l < NEAR_ONE ? 1 : (1 + l) / 2;
   const powers = 1 - l < NEAR_ONE ? series(p, degree) : exchange(l, p, degree);
   const scale = powers[degree] as number;
