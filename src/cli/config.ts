@@ -6,6 +6,7 @@ import { z } from "zod";
 import { FishyError, messageOf, UsageError } from "../errors.js";
 import { LOSS_NAMES } from "../losses/loss.js";
 import { number, parseOptions } from "../optimizers/options.js";
+import { isPlanFile } from "./model-options.js";
 
 /** Everything that says how a source model becomes a program, as a file writes it. */
 const modelConfig = z.strictObject({
@@ -35,7 +36,7 @@ const trainConfig = z.looseObject({
 export type TrainConfig = z.output<typeof trainConfig>;
 
 /**
- * Reads a configuration file; relative paths in it are relative to its folder.
+ * Reads a configuration file; relative paths of what is read are relative to its folder, `out` to the working folder.
  * @throws FishyError when it cannot be read or parsed; UsageError for options that are wrong.
  */
 export function readConfig(path: string): TrainConfig {
@@ -66,18 +67,20 @@ export function readConfigFile(path: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** Checks the options of a file and locates their paths, which are relative to its folder. */
+/** Checks the options of a file and locates what they read, relative to its folder. */
 export function parseConfig(value: unknown, path: string): TrainConfig {
   const config = parseOptions(trainConfig, value, path);
   const located = (source: string) => {
     const [, name = "", file = source] = /^([\w.-]+=)?(.+)$/.exec(source) ?? [];
     return `${name}${isAbsolute(file) ? file : resolve(dirname(path), file)}`;
   };
-  const { model, data, heldOut } = config as TrainConfig & { heldOut?: unknown };
+  const { model, data, rewrite, heldOut } = config as TrainConfig & { heldOut?: unknown };
   const isPaths = typeof heldOut === "string" || Array.isArray(heldOut);
   return {
     ...config,
     ...(model !== undefined && { model: located(model) }),
+    ...(rewrite?.sections !== undefined &&
+      isPlanFile(rewrite.sections) && { rewrite: { ...rewrite, sections: resolve(dirname(path), rewrite.sections) } }),
     ...(data !== undefined && { data: (typeof data === "string" ? [data] : data).map(located) }),
     ...(isPaths && { heldOut: [heldOut].flat().map((path) => located(String(path))) }),
   };

@@ -73,9 +73,14 @@ export function rewriteOptionsOf(flags: ModelFlags): RewriteOptions {
   };
 }
 
+/** Whether `--sections` names a plan in a file. */
+export function isPlanFile(text: string): boolean {
+  return /\.(ya?ml|json)$/i.test(text);
+}
+
 /** A plan in a file (`fishy inspect --plan`), or what `parseSections` takes. */
 function readSections(text: string): SectionSpec {
-  if (!/\.(ya?ml|json)$/i.test(text)) return parseSections(text);
+  if (!isPlanFile(text)) return parseSections(text);
   let plan: string;
   try {
     plan = readFileSync(text, "utf8");

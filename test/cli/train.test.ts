@@ -86,6 +86,15 @@ heldOut: 0.25
     expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/--mean and --std go together/) });
   });
 
+  it("a plan of sections too is relative to it", async () => {
+    const loss = ["--loss", "softmax-cross-entropy", "--sections", "output"];
+    expect((await fishy("inspect", MODEL, ...loss, "--plan", path("sections.yaml"))).stderr).toBe("");
+    writeFileSync(path("planned.yaml"), yaml.replace("sections: output", "sections: sections.yaml"));
+    const result = await fishy("train", "--config", path("planned.yaml"), "--out", path("planned"), "--quiet");
+    expect(result.stderr).toBe("");
+    expect(storedOptions("planned").rewrite.sections).toMatchObject({ kind: "plan", boundaries: [{ at: "output" }] });
+  });
+
   it("an unknown option is wrong usage", async () => {
     writeFileSync(path("wrong.json"), JSON.stringify({ model: MODEL, data: ["x.npy"], optimizer: "adam", stepz: 3 }));
     const result = await fishy("train", "--config", path("wrong.json"), "--out", path("wrong"));
