@@ -12,7 +12,7 @@ import { encodeModel } from "../../src/onnx/codec.js";
 import { DataType, type ModelProto } from "../../src/onnx/proto.js";
 import { toWebGpuModel, type WebGpuModel } from "../../src/placement/webgpu-model.js";
 import { BoundSession, DeviceCopies } from "../../src/runtime/bound-session.js";
-import { modelOf, newBuilder } from "../support/run.js";
+import { modelOf, newBuilder, relativeError as relativeErrorOf } from "../support/run.js";
 import { hasWebGpu, WITHOUT } from "./driver.js";
 
 type Feeds = Record<string, ort.Tensor>;
@@ -239,8 +239,7 @@ async function onDevice(model: ModelProto, feeds: Feeds, strict: boolean): Promi
 
 function relativeError(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
   const flat = (arrays: readonly Float32Array[]) => arrays.flatMap((array) => [...array]);
-  const [a, b] = [flat(actual), flat(expected)];
-  return Math.hypot(...b.map((value, i) => value - (a[i] ?? Number.NaN))) / Math.max(1e-6, Math.hypot(...b));
+  return relativeErrorOf(flat(actual), flat(expected));
 }
 
 /** Integers come from the host; the rest could be parameters. */
