@@ -1,14 +1,17 @@
 /**
- * One process at a time trains in a folder. A run whose parent was killed ends its step and saves before it ends; who
+ * One run at a time trains in a folder. A run whose parent was killed ends its step and saves before it ends; who
  * goes on with it meanwhile waits.
  */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { FishyError } from "../errors.js";
 
 /** How long to wait for the process that trains in the folder (milliseconds). */
 const PATIENCE = 30_000;
 const EVERY = 50;
+
+/** The locks of this process. */
+const held = new Set<string>();
 
 interface Holder {
   readonly pid: number;
@@ -16,31 +19,39 @@ interface Holder {
   readonly started: string | null;
 }
 
-/** A folder that belongs to this process. */
+/** A folder that belongs to one run of this process. */
 export interface RunLock {
   release(): void;
 }
 
 /**
- * Takes a folder for this process, waiting for another to end.
+ * Takes a folder for a run of this process, waiting for another run, here or in another process, to end.
  * @throws FishyError when the other does not.
  */
 export async function lockRun(directory: string, patience = PATIENCE): Promise<RunLock> {
-  const file = join(directory, "run.lock");
+  const file = resolve(directory, "run.lock");
   const end = Date.now() + patience;
   for (;;) {
     const holder = read(file);
-    if (!holder || holder.pid === process.pid || !lives(holder)) break;
+    // A lock with this process's number that is not its own is that of a process before it.
+    const isFree = holder === undefined || holder.pid === process.pid || !lives(holder);
+    if (isFree && !held.has(file)) break;
     if (Date.now() > end) {
       throw new FishyError(
-        `The process ${holder.pid} trains in ${directory}. Stop it, or wait for its end; if it does not train, delete ${file}.`,
+        `The process ${holder?.pid ?? process.pid} trains in ${directory}. Stop it, or wait for its end; if it does not train, delete ${file}.`,
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, EVERY));
+    await new Promise((wake) => setTimeout(wake, EVERY));
   }
   const own: Holder = { pid: process.pid, started: startOf(process.pid) };
   writeFileSync(file, JSON.stringify(own));
-  return { release: () => rmSync(file, { force: true }) };
+  held.add(file);
+  return {
+    release() {
+      held.delete(file);
+      rmSync(file, { force: true });
+    },
+  };
 }
 
 function read(file: string): Holder | undefined {

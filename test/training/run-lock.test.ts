@@ -56,6 +56,15 @@ describe("a run's folder", () => {
     );
   });
 
+  test("is one run's of this process at a time, too", async () => {
+    const directory = join(folder, "own");
+    mkdirSync(directory);
+    const lock = await lockRun(directory);
+    await expect(lockRun(directory, 100)).rejects.toThrow(new RegExp(`process ${process.pid} trains in`));
+    lock.release();
+    (await lockRun(directory, 100)).release();
+  });
+
   test.runIf(process.platform === "linux")(
     "is free when another process has the number of the one that is gone",
     async () => {
