@@ -89,7 +89,7 @@ export interface RunResult extends RunSummary {
 }
 
 /**
- * Trains. Waits for another process that trains in the same folder.
+ * Trains. Waits for another run that trains in the same folder.
  * @throws FishyError for data that does not fit, a damaged checkpoint, a loss that is not finite, a folder in use.
  */
 export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promise<RunResult> {
@@ -102,8 +102,16 @@ export async function runTraining(setup: RunSetup, hooks: RunHooks = {}): Promis
 }
 
 async function runLocked(setup: RunSetup, hooks: RunHooks): Promise<RunResult> {
+  const data = await openData(setup.program, setup.options, setup);
+  try {
+    return await runOn(data, setup, hooks);
+  } finally {
+    await data.source.close?.();
+  }
+}
+
+async function runOn(data: RunData, setup: RunSetup, hooks: RunHooks): Promise<RunResult> {
   const { program, options, directory } = setup;
-  const data = await openData(program, options, setup);
   const { source } = data;
   const follows = options.patience !== undefined ? "patience" : options.keepBest ? "keepBest" : undefined;
   if (follows !== undefined && !data.heldOut) {
@@ -121,25 +129,31 @@ async function runLocked(setup: RunSetup, hooks: RunHooks): Promise<RunResult> {
   const { threads, seed } = options;
   const { inputs, batchSize } = source;
   const { device, why } = await chooseDevice(parseDevice(options.device));
+  const second = await secondDevice(options);
   const engine = await createEngine({
     ...{ program, optimizer, inputs, batchSize, seed, device, threads, totalSteps },
     directory: program.directory,
     stepsPerRun: options.stepsPerRun,
     precision: options.precision,
-    preconditionerDevice: await secondDevice(options),
+    preconditionerDevice: second,
     accumulation: options.accumulation,
     statistics: statisticsBatches(options, data, optimizer),
   });
-  const evaluator = await Evaluator.create(program, inputs, {
-    threads,
-    // WebGPU takes some convolutions wrong, which the graphs of steps are rewritten for; this one is not.
-    device: device.kind === "webgpu" ? CPU : device,
-    source: setup.source ?? (await directory?.readSource()),
-  });
-  const fingerprint = fingerprintOf(program, decidingOptions(setup, { optimizer, device, batchSize, totalSteps }));
   let writer: MetricsWriter | undefined;
   let events: EventWriter | undefined;
+  let evaluator: Evaluator | undefined;
   try {
+    const inference = await Evaluator.create(program, inputs, {
+      threads,
+      // WebGPU takes some convolutions wrong, which the graphs of steps are rewritten for; this one is not.
+      device: device.kind === "webgpu" ? CPU : device,
+      source: setup.source ?? (await directory?.readSource()),
+    });
+    evaluator = inference;
+    const fingerprint = fingerprintOf(
+      program,
+      decidingOptions(setup, { optimizer, device, second, batchSize, totalSteps }),
+    );
     let start = START;
     if (setup.from !== undefined) {
       const checkpoint = loadCheckpoint(setup.from, setup.acceptChanges ? undefined : fingerprint);
@@ -178,7 +192,7 @@ async function runLocked(setup: RunSetup, hooks: RunHooks): Promise<RunResult> {
     const evaluate = (batches: AsyncIterable<Batch> | Iterable<Batch>) => {
       hooks.onActivity?.("evaluating");
       const averaged = (name: string) => engine.state.optimizer.get(averages?.get(name) ?? "")?.current.tensor;
-      return evaluator.evaluate(batches, (name) => averaged(name) ?? engine.carriedTensor(name));
+      return inference.evaluate(batches, (name) => averaged(name) ?? engine.carriedTensor(name));
     };
     const saver = new Saver({
       ...{ state: engine.state, directory, fingerprint, options, averages, best: start.best },
@@ -255,9 +269,8 @@ async function runLocked(setup: RunSetup, hooks: RunHooks): Promise<RunResult> {
   } finally {
     writer?.close();
     events?.close();
+    await evaluator?.release();
     await engine.release();
-    await evaluator.release();
-    await source.close?.();
   }
 }
 
@@ -270,9 +283,9 @@ async function secondDevice({ preconditionerDevice }: ResolvedRunOptions): Promi
 /** The options that decide the numbers of a run. */
 function decidingOptions(
   { options, data }: RunSetup,
-  run: { optimizer: Optimizer; device: Device; batchSize: number; totalSteps: number },
+  run: { optimizer: Optimizer; device: Device; second: Device | undefined; batchSize: number; totalSteps: number },
 ) {
-  const { optimizer, device, batchSize, totalSteps } = run;
+  const { optimizer, device, second, batchSize, totalSteps } = run;
   const { seed, shuffle, heldOut, splitSeed, inputs, scale, normalize, augment, imageSize } = options;
   const { sequenceLength, lastBatch, stream } = options;
   return {
@@ -285,9 +298,7 @@ function decidingOptions(
     // Devices round differently.
     ...(device.kind !== "cpu" && { device: device.kind }),
     ...(options.precision !== "float32" && { precision: options.precision }),
-    ...(options.preconditionerDevice?.startsWith(device.kind) === false && {
-      preconditionerDevice: options.preconditionerDevice,
-    }),
+    ...(second && second.kind !== device.kind && { preconditionerDevice: second.kind }),
   };
 }
 
