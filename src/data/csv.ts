@@ -81,6 +81,11 @@ function parseCsv(text: string, separator: string, source: string): string[][] {
         throw new FishyError(`${source} ends inside quotes that begin in row ${rows.length - 1} (rows count from 0).`);
       field = text.slice(at + 1, end).replaceAll('""', '"');
       at = end + 1;
+      if (at < text.length && text[at] !== separator && text[at] !== "\n" && text[at] !== "\r") {
+        throw new FishyError(
+          `${source} has text behind the closing quote of '${field}' in row ${rows.length - 1} (rows count from 0). Double a quote that belongs to the text.`,
+        );
+      }
     } else {
       let end = at;
       while (end < text.length && text[end] !== separator && text[end] !== "\n" && text[end] !== "\r") end++;

@@ -132,7 +132,16 @@ async function columnOf(tree: SchemaTree, values: ArrayLike<unknown>, context: C
     return columnOfImages(name, encoded, { ...images, channels: images.channels ?? channels.get(name) });
   }
   if (bytes[0] !== undefined) {
-    const texts = bytes.map((own) => (own === undefined ? undefined : new TextDecoder().decode(own)));
+    const utf8 = new TextDecoder("utf-8", { fatal: true });
+    const texts = bytes.map((own, row) => {
+      try {
+        return own && utf8.decode(own);
+      } catch {
+        throw new FishyError(
+          `Column '${name}' of ${path}, row ${firstRow + row} (rows count from 0), holds bytes that are neither text nor an image in PNG or JPEG.`,
+        );
+      }
+    });
     return columnOfValues(name, texts, { source: path, firstRow });
   }
   return columnOfValues(name, values, { source: path, firstRow, type: elementType(tree) });

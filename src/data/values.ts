@@ -28,10 +28,9 @@ export function columnOfValues(name: string, values: ArrayLike<unknown>, options
   const size = elementCount(dims);
   const flat: unknown[] = new Array(values.length * size);
   for (let row = 0; row < values.length; row++) {
-    const end = flatten(values[row], flat, row * size);
-    if (shapeOf(values[row]).join() !== dims.join() || end !== (row + 1) * size) {
+    if (!flatten(values[row], dims, flat, row * size)) {
       throw new FishyError(
-        `${where(row)} has the shape [${shapeOf(values[row]).join(", ")}], the first row [${dims.join(", ")}]. Bring all rows to one shape; lists of tokens of any length need --sequence-length.`,
+        `${where(row)} has the shape ${shapeText(values[row])}, the first row ${shapeText(values[0])}. Bring all rows to one shape; lists of tokens of any length need --sequence-length.`,
       );
     }
   }
@@ -58,15 +57,23 @@ function isList(value: unknown): value is ArrayLike<unknown> {
   return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 }
 
-/** @returns where the next value goes. */
-function flatten(value: unknown, into: unknown[], at: number): number {
-  if (!isList(value)) {
+/** Writes the values of lists of the shape `dims` from `at` on; false for lists of another shape. */
+function flatten(value: unknown, dims: readonly number[], into: unknown[], at: number): boolean {
+  const [length, ...inner] = dims;
+  if (length === undefined) {
     into[at] = value;
-    return at + 1;
+    return !isList(value);
   }
-  let next = at;
-  for (let i = 0; i < value.length; i++) next = flatten(value[i], into, next);
-  return next;
+  if (!isList(value) || value.length !== length) return false;
+  const size = elementCount(inner);
+  for (let i = 0; i < length; i++) if (!flatten(value[i], inner, into, at + i * size)) return false;
+  return true;
+}
+
+/** `[2, 3]`, or that lists inside of one another differ in length. */
+function shapeText(value: unknown): string {
+  const dims = shapeOf(value);
+  return flatten(value, dims, [], 0) ? `[${dims.join(", ")}]` : "of lists of unequal lengths";
 }
 
 function typeOf(values: readonly unknown[], where: (i: number) => string): DataType {
@@ -76,7 +83,8 @@ function typeOf(values: readonly unknown[], where: (i: number) => string): DataT
     if (typeof value === "bigint") type = type === DataType.INT32 ? DataType.INT64 : type;
     else if (typeof value !== "number")
       throw new FishyError(`${where(i)} holds ${JSON.stringify(value)}, which is no number.`);
-    else if (!Number.isInteger(value)) return DataType.FLOAT;
+    // Also whole numbers beyond those that a double holds exactly, such as 1e300.
+    else if (!Number.isSafeInteger(value)) return DataType.FLOAT;
     else if (Math.abs(value) >= 2 ** 31) type = DataType.INT64;
   }
   return type;
@@ -124,7 +132,12 @@ export async function columnOfImages(
       const length = size * images.length;
       data = image.data instanceof Uint16Array ? new Uint16Array(length) : new Uint8Array(length);
     }
-    if (image.height !== first.height || image.width !== first.width || image.data.constructor !== data.constructor) {
+    if (image.data.constructor !== data.constructor) {
+      throw new FishyError(
+        `${source} is an image of ${8 * image.data.BYTES_PER_ELEMENT} bits a channel, the first one of ${8 * data.BYTES_PER_ELEMENT}. Bring them to one depth.`,
+      );
+    }
+    if (image.height !== first.height || image.width !== first.width) {
       throw new FishyError(
         `${source} is an image of ${image.height} × ${image.width} pixels, the first one of ${first.height} × ${first.width}. Bring them to one size with --image-size.`,
       );

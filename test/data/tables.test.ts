@@ -44,6 +44,7 @@ describe("CSV", () => {
     expect(() => csv("a,b\n1,\n")).toThrow(/'b' of x\.csv, row 0 .* is empty/);
     expect(() => csv("a\n1\ntwo\n")).toThrow(/row 1 .* holds 'two', and other rows hold numbers/);
     expect(() => csv('a\n"1\n')).toThrow(/ends inside quotes/);
+    expect(() => csv('a\nx\n"y"z\n')).toThrow(/text behind the closing quote of 'y' in row 1/);
     expect(() => csv("1,2\n3,4\n")).toThrow(/has no header/);
     expect(() => csv("a,b\n")).toThrow(/holds no rows/);
   });
@@ -152,6 +153,8 @@ describe("sequences of tokens", () => {
   });
 
   test("JSON lines of fields: a column for each", async () => {
+    const wide = await loadDataset(file("wide.jsonl", '{"x": 1e30, "y": 4294967296}\n'));
+    expect([column(wide, "x"), column(wide, "y")]).toEqual([[Math.fround(1e30)], [2 ** 32]]);
     const path = file("rows.jsonl", '{"x": [1, 2.5], "y": true, "z": 3}\n{"x": [3, 4], "y": false, "z": -1}\n');
     const dataset = await loadDataset(path);
     expect(dataset.columns.get("x")).toMatchObject({ type: DataType.FLOAT, dims: [2] });
@@ -159,6 +162,11 @@ describe("sequences of tokens", () => {
     expect(column(dataset, "y")).toEqual([1, 0]);
     expect(dataset.columns.get("z")?.type).toBe(DataType.INT32);
     const bad = (text: string) => loadDataset(file("bad.jsonl", text));
+    await expect(bad('{"x": [[1, 2], [3, 4]]}\n{"x": [[1, 2], [3]]}\n')).rejects.toThrow(
+      /row 1 .* has the shape of lists of unequal lengths, the first row \[2, 2\]/,
+    );
+    // As many numbers in all as a first list of that length would give.
+    await expect(bad('{"x": [[1, 2], [3, 4, 5], [6]]}\n')).rejects.toThrow(/row 0 .* lists of unequal lengths/);
     await expect(bad('{"x": 1}\n{"y": 1}\n')).rejects.toThrow(/Line 2 of .*bad\.jsonl lacks the field 'x'/);
     await expect(bad('{"x": 1}\n{"x": 1, "y": 1}\n')).rejects.toThrow(
       /Line 2 .* has a field 'y' that the first line lacks/,
