@@ -1,6 +1,5 @@
 /** The file formats of datasets that are read into memory. A new format is one file and one entry here. */
 import { basename } from "node:path";
-import { FishyError } from "../errors.js";
 import type { DataType } from "../onnx/proto.js";
 import type { TensorData } from "../onnx/tensor.js";
 import { decodeCifar, isCifarName } from "./cifar.js";
@@ -116,10 +115,8 @@ export const DATASET_FORMATS: readonly DatasetFormat[] = [
     pattern: "*.txt[.gz] with --sequence-length",
     isTable: true,
     matches: (path, { sequenceLength }) => /\.txt(\.gz)?$/.test(path) && sequenceLength !== undefined,
-    decode(bytes, path, { sequenceLength }) {
-      if (sequenceLength === undefined)
-        throw new FishyError(`${path} is a text; --sequence-length makes sequences of it.`);
-      return [...decodeText(bytes, sequenceLength, path).columns.values()];
-    },
+    decode: (bytes, path, { sequenceLength }) => [
+      ...decodeText(bytes, sequenceLength as number, path).columns.values(),
+    ],
   },
 ];
