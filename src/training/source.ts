@@ -5,6 +5,7 @@ import { type ArtifactFiles, findArtifacts, isArtifacts } from "../artifacts/art
 import { type ArtifactOptions, type LoadedArtifacts, loadArtifacts } from "../artifacts/load.js";
 import { withProvenance } from "../artifacts/provenance.js";
 import { readTrainingInfo } from "../artifacts/training-info.js";
+import { expandTrainingOperators, isTrainingOperator } from "../artifacts/training-operators.js";
 import { decodeNpy } from "../data/npy.js";
 import { decodeSafetensors, type NamedTensor } from "../data/safetensors.js";
 import { FishyError, messageOf, UsageError } from "../errors.js";
@@ -40,7 +41,9 @@ export async function openSource(
       );
     }
     const model = await loadModel(path);
-    return model.proto.trainingInfo.length > 0 ? withTrainingStep(model) : model;
+    if (model.proto.trainingInfo.length > 0) return withTrainingStep(model);
+    const hasTraining = model.proto.graph.node.some((node) => isTrainingOperator(node));
+    return hasTraining ? { ...model, proto: await expandTrainingOperators(model.proto) } : model;
   }
   if (path === undefined && !named) throw new UsageError("No model is given.");
   const values = parameters === undefined ? {} : await readParameters(parameters);

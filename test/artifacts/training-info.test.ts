@@ -10,9 +10,12 @@ import { encodeSafetensors } from "../../src/data/safetensors.js";
 import { attributesFrom, float } from "../../src/onnx/attributes.js";
 import { problemsOf } from "../../src/onnx/check.js";
 import { encodeModel, withFields } from "../../src/onnx/codec.js";
+import { mapTensors } from "../../src/onnx/map-tensors.js";
 import { loadModel } from "../../src/onnx/model-file.js";
 import { DataType, type ModelProto } from "../../src/onnx/proto.js";
 import { tensorFromNumbers } from "../../src/onnx/tensor.js";
+import { rewrite } from "../../src/rewrite/rewrite.js";
+import { openSource } from "../../src/training/source.js";
 import { fishy } from "../support/cli.js";
 import { f32, modelOf, newBuilder, relativeError, runModel } from "../support/run.js";
 import { temporaryFolder } from "../support/temporary.js";
@@ -118,6 +121,48 @@ describe("a written training step", () => {
     const adagrad = readTrainingInfo(withTrainingInfo(source(), STEP, { algorithm: "adagrad", learningRate: 0.1 }));
     expect(adagrad.optimizer).toBeUndefined();
     expect(adagrad.notes[0]).toContain("Adagrad is none of fishy's optimizers");
+  });
+});
+
+describe("a Gradient in the graph itself", () => {
+  it("is written out when the model is opened, and trained through: the second derivative is that of differences", async () => {
+    const b = newBuilder();
+    const type = { elemType: DataType.FLOAT, shape: ["batch", 3] };
+    b.input("x", type);
+    const w = b.initializer("w", DataType.FLOAT, [3], Float32Array.of(0.5, -1, 2));
+    const squares = b.op("Mul", [b.mul("x", w), b.mul("x", w)]);
+    b.alias(b.reduceSum(squares, undefined, false), "energy");
+    b.graph.node.push({
+      ...{ opType: "Gradient", domain: "ai.onnx.preview.training", name: "force", input: ["x"], output: ["d"] },
+      attribute: attributesFrom({ xs: ["x"], y: "energy" }),
+    });
+    b.output("d", type);
+    const model = modelOf(b.graph);
+    model.opsetImport.push({ domain: "ai.onnx.preview.training", version: 1 });
+    const path = join(temporaryFolder(), "force.onnx");
+    writeFileSync(path, encodeModel(model));
+
+    const { proto } = await openSource(path);
+    const x = f32([1, 2, 3, -1, 0.5, 2], [2, 3]);
+    const { d } = await runModel(proto, { x });
+    // 2w²x.
+    expect(relativeError(d?.data as Float32Array, [0.5, 4, 24, -0.5, 1, 16])).toBeLessThan(1e-6);
+
+    const program = await rewrite(proto, { loss: "mean-squared-error", sections: { kind: "none" } });
+    const target = f32([1, 1, 1, 2, 2, 2], [2, 3]);
+    const seed = new ort.Tensor("int64", BigInt64Array.of(1n), []);
+    const { w_grad } = await runModel(program.model, { x, target, seed });
+    const lossAt = async (values: number[]) => {
+      const moved = mapTensors(program.model, (tensor) =>
+        tensor.name === "w" ? tensorFromNumbers("w", DataType.FLOAT, [3], values) : tensor,
+      );
+      return Number((await runModel(moved, { x, target, seed })).loss?.data[0]);
+    };
+    for (const i of [0, 1, 2]) {
+      const moved = (step: number) => [0.5, -1, 2].map((value, k) => value + (k === i ? step : 0));
+      const slope = ((await lossAt(moved(1e-2))) - (await lossAt(moved(-1e-2)))) / 2e-2;
+      expect((w_grad?.data[i] as number) / slope).toBeCloseTo(1, 2);
+    }
   });
 });
 
