@@ -169,12 +169,12 @@ describe("Parquet", () => {
       damaged.fill(0, 20, 200);
       writeFileSync(join(folder, "bad.parquet"), damaged);
       await expect(loadDataset(join(folder, "bad.parquet"))).rejects.toThrow(/bad\.parquet/);
-      const latin1 = readFileSync(join(FIXTURES, "parquet/none.parquet"), "latin1").replaceAll("ant", "\xff\xfe\xfd");
-      writeFileSync(join(folder, "binary.parquet"), latin1, "latin1");
-      await expect(loadDataset(join(folder, "binary.parquet"))).rejects.toThrow(
-        /'word' of .*binary\.parquet, row 1 .* neither text nor an image in PNG or JPEG/,
-      );
       const hub = join(FIXTURES, "hub/test-00000-of-00001.parquet");
+      const otherFormat = readFileSync(hub, "latin1").replaceAll("\xff\xd8", "\xfe\xd8");
+      writeFileSync(join(folder, "binary.parquet"), otherFormat, "latin1");
+      await expect(loadDataset(join(folder, "binary.parquet"))).rejects.toThrow(
+        /'image' of .*binary\.parquet, row 0 .* neither text nor an image in PNG or JPEG/,
+      );
       await expect(loadDataset([join(FIXTURES, "parquet/none.parquet"), hub])).rejects.toThrow(
         /has the columns image, label, but .* float, double/,
       );
