@@ -86,6 +86,23 @@ function groupOptions(base: OptimizerOptions, overrides: Readonly<Record<string,
   return parseOne({ ...inherited, ...overrides } as OptimizerOptions);
 }
 
+/** The options that hold for each parameter: those of its group, or the optimizer's own. Frozen ones have none. */
+export function optionsByParameter(
+  options: OptimizerOptions,
+  parameters: readonly ParameterSpec[],
+): Map<string, ParsedOptions> {
+  const parsed = parseOptimizerOptions(options);
+  const groups = parsed.groups ?? [];
+  const result = new Map<string, ParsedOptions>();
+  for (const [i, members] of assignGroups(parameters, groups).entries()) {
+    const group = groups[i];
+    if (group?.frozen) continue;
+    const own = group ? groupOptions(options, group.options) : parsed;
+    for (const { name } of members) result.set(name, own);
+  }
+  return result;
+}
+
 /**
  * Makes an optimizer for a list of parameters.
  * @param options its name and options; what is left out has its default.

@@ -41,6 +41,7 @@ export async function momentsOf(checkpoint: TrainingCheckpoint): Promise<Moments
 
 /**
  * Which moment a state of an optimizer starts from.
+ * @param options those of the state's parameter.
  * @returns the key in `Moments.tensors`, or undefined for a state that starts as the optimizer says.
  */
 export function momentOfState(state: string, options: OptimizerOptions | undefined): string | undefined {

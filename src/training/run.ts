@@ -3,7 +3,7 @@ import type { Dataset } from "../data/dataset.js";
 import type { Batch, BatchSource } from "../data/source.js";
 import { UsageError } from "../errors.js";
 import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
-import { createOptimizer, type OptimizerOptions } from "../optimizers/registry.js";
+import { createOptimizer, type OptimizerOptions, optionsByParameter } from "../optimizers/registry.js";
 import type { RunLength } from "../optimizers/schedules.js";
 import { CPU, type Device, parseDevice } from "../runtime/devices.js";
 import { chooseDevice } from "../runtime/probe.js";
@@ -160,7 +160,10 @@ async function runOn(data: RunData, setup: RunSetup, hooks: RunHooks): Promise<R
       engine.state.restore(checkpoint.state, `The checkpoint ${setup.from}`);
       start = checkpoint.position;
     } else if (moments) {
-      engine.state.seed((name) => moments.tensors.get(momentOfState(name, options.optimizer) ?? ""));
+      const own = options.optimizer && optionsByParameter(options.optimizer, parameters);
+      engine.state.seed((name) =>
+        moments.tensors.get(momentOfState(name, own?.get(name.slice(0, name.lastIndexOf("/")))) ?? ""),
+      );
     }
     if (directory) {
       removeUnfinished(directory.path);

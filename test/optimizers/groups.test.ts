@@ -1,8 +1,9 @@
 /** Parameter groups, gradient clipping, averages of the parameters. */
 import { describe, expect, it } from "vitest";
 import { matches } from "../../src/optimizers/groups.js";
-import { createOptimizer, type OptimizerOptions } from "../../src/optimizers/registry.js";
+import { createOptimizer, type OptimizerOptions, optionsByParameter } from "../../src/optimizers/registry.js";
 import { createArrayOptimizer } from "../../src/training/array-optimizer.js";
+import { momentOfState } from "../../src/training/moments.js";
 import { relativeError } from "../support/run.js";
 import { normals } from "./matrices.js";
 
@@ -35,6 +36,21 @@ describe("parameter groups", () => {
     expect(matches("encoder", "encoder.bias")).toBe(false);
     expect(matches("a.c", "abc")).toBe(false);
     expect(matches("*", "")).toBe(true);
+  });
+
+  it("take the moments of another program as their own optimizers have them", () => {
+    const options: OptimizerOptions = {
+      name: "soap",
+      groups: [
+        { parameters: "encoder.weight", options: { name: "adamw" } },
+        { parameters: "encoder.bias", options: { name: "shampoo" } },
+      ],
+    };
+    const own = optionsByParameter(options, PARAMETERS);
+    const moment = (parameter: string, state: string) => momentOfState(`${parameter}/${state}`, own.get(parameter));
+    expect(moment("encoder.weight", "exp_avg")).toBe("encoder.weight/first");
+    expect(moment("encoder.bias", "graft")).toBe("encoder.bias/second");
+    expect(moment("decoder.weight", "exp_avg_sq")).toBeUndefined();
   });
 
   it("are optimizers of their own, side by side", async () => {
