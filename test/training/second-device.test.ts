@@ -1,15 +1,19 @@
 /** Statistics and roots on a second device: here a second session on the CPU, in a thread of its own. */
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { OptimizerOptions } from "../../src/optimizers/registry.js";
+import { BoundDataset } from "../../src/data/bind.js";
+import { createOptimizer, type OptimizerOptions } from "../../src/optimizers/registry.js";
+import { createEngine } from "../../src/training/engines.js";
+import { wantedInputs } from "../../src/training/inputs.js";
 import type { StepRecord } from "../../src/training/metrics.js";
 import { parseRunOptions } from "../../src/training/options.js";
 import { runTraining } from "../../src/training/run.js";
 import { RunDirectory } from "../../src/training/run-directory.js";
+import { SplitStepper } from "../../src/training/split-stepper.js";
 import { type TrainOptions, type TrainResult, train } from "../../src/training/train.js";
 import { loadGolden } from "../support/shared.js";
 import { examplesLike } from "./golden-examples.js";
-import { differingTensors, temporaryFolder } from "./support.js";
+import { clusters, differingTensors, handMadeProgram, temporaryFolder } from "./support.js";
 
 process.env.NODE_OPTIONS = `--import ${new URL("../support/register-typescript.mjs", import.meta.url).href}`;
 
@@ -43,6 +47,16 @@ describe("a second session for the preconditioner", () => {
     const two = await trained({ ...base, optimizer, preconditionerDevice: "cpu" });
     expect(two.records).toEqual(one.records);
     expect(differingTensors(two.state, one.state)).toEqual([]);
+  });
+
+  test("is what a second device asks for", async () => {
+    const program = handMadeProgram(5, 4, 3);
+    const { inputs } = BoundDataset.bind(clusters(20, 5, 3), wantedInputs(program));
+    const optimizer = createOptimizer({ name: "shampoo" }, program.manifest.parameters);
+    const options = { program, optimizer, inputs, batchSize: 5, seed: 3, totalSteps: 3, threads: 1 };
+    const engine = await createEngine({ ...options, preconditionerDevice: { kind: "cpu", index: 0 } });
+    expect(engine).toBeInstanceOf(SplitStepper);
+    await engine.release();
   });
 
   test("saves what the second device keeps, and goes on from it, with one device or two", async () => {
