@@ -153,6 +153,30 @@ export function topologicalOrder(graph: GraphProto): NodeProto[] {
 }
 
 /**
+ * The values that depend on others, and these themselves; also through what subgraphs capture.
+ * @param order nodes in topological order.
+ * @param stops nodes that pass no dependence on.
+ */
+export function dependents(
+  order: readonly NodeProto[],
+  sources: Iterable<string>,
+  stops: (node: NodeProto) => boolean = () => false,
+): Set<string> {
+  const found = new Set(sources);
+  for (const node of order) {
+    if (stops(node) || ![...node.input, ...capturedBy(node)].some((name) => found.has(name))) continue;
+    for (const output of node.output) if (output) found.add(output);
+  }
+  return found;
+}
+
+/** The inputs that a run must feed: those without an initializer, which would be their default. */
+export function requiredInputs(graph: GraphProto): string[] {
+  const initializers = new Set(graph.initializer.map(({ name }) => name));
+  return graph.input.map(({ name = "" }) => name).filter((name) => !initializers.has(name));
+}
+
+/**
  * Removes the nodes, initializers and value infos that the graph's outputs do not need. Inputs stay: they are the
  * graph's contract.
  */

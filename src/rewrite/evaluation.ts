@@ -7,7 +7,7 @@ import { recogniseLoss } from "../losses/recognise.js";
 import { lossByName } from "../losses/registry.js";
 import { intOf, stringOf } from "../onnx/attributes.js";
 import { GraphBuilder, type ValueType, valueInfo } from "../onnx/builder.js";
-import { capturedBy, GraphIndex, prune, topologicalOrder } from "../onnx/graph.js";
+import { capturedBy, GraphIndex, prune, requiredInputs, topologicalOrder } from "../onnx/graph.js";
 import { toInferenceMode } from "../onnx/inference-mode.js";
 import { DataType, type ModelProto, type NodeProto, type TensorProto } from "../onnx/proto.js";
 import { isExternal } from "../onnx/tensor.js";
@@ -48,7 +48,7 @@ export async function evaluationModel(source: ModelProto, options: EvaluationOpt
   graph.valueInfo = [];
   const types = await inferTypes(model);
   const initializers = new Map(graph.initializer.map((tensor) => [tensor.name ?? "", tensor]));
-  const inputs = graph.input.map(({ name = "" }) => name).filter((name) => !initializers.has(name));
+  const inputs = requiredInputs(graph);
   const loss = resolveLoss(graph, types, options);
   const parameters = mayTrain(graph, {});
   const b = new GraphBuilder(graph);

@@ -4,7 +4,7 @@
  */
 import { intOf, stringOf } from "../onnx/attributes.js";
 import type { GraphBuilder } from "../onnx/builder.js";
-import type { GraphIndex } from "../onnx/graph.js";
+import { dependents, type GraphIndex, requiredInputs, topologicalOrder } from "../onnx/graph.js";
 import { DataType, type NodeProto } from "../onnx/proto.js";
 import { numbersOf } from "../onnx/tensor.js";
 import type { TypeMap } from "../onnx/types.js";
@@ -43,16 +43,8 @@ export function lossReduction(
   inputs: readonly string[],
 ): LossReduction {
   const batch = inputs.map((name) => types.get(name)?.shape?.[0]).find((dim) => dim !== undefined);
-  const fed = new Set([...index.inputs.keys()].filter((name) => !index.initializers.has(name)));
-  const known = new Map<string, boolean>();
-  /** Whether a value depends on what is fed. */
-  const varies = (name: string): boolean => {
-    const remembered = known.get(name);
-    if (remembered !== undefined) return remembered;
-    const result = fed.has(name) || (index.producer(name)?.input.some((input) => input && varies(input)) ?? false);
-    known.set(name, result);
-    return result;
-  };
+  const varying = dependents(topologicalOrder(index.graph), requiredInputs(index.graph));
+  const varies = (name: string) => varying.has(name);
   /** Whether a dimension is the batch's; undefined where shapes do not tell. */
   const hasBatch = (name: string): boolean | undefined => {
     const shape = types.get(name)?.shape;

@@ -7,7 +7,7 @@ import { recogniseLoss } from "../losses/recognise.js";
 import { lossByName } from "../losses/registry.js";
 import { attributesFrom, intOf } from "../onnx/attributes.js";
 import { valueInfo } from "../onnx/builder.js";
-import { allNames, GraphIndex, topologicalOrder } from "../onnx/graph.js";
+import { allNames, dependents, GraphIndex, requiredInputs, topologicalOrder } from "../onnx/graph.js";
 import { moduleNames } from "../onnx/module-names.js";
 import { DataType, type GraphProto, type ModelProto, type NodeProto } from "../onnx/proto.js";
 import type { TypeMap } from "../onnx/types.js";
@@ -67,8 +67,7 @@ export async function prepare(source: ModelProto, options: PrepareOptions = {}):
   const wide = await widenHalf(source, mayTrain(source.graph, options), { directory: options.directory });
   const model = await toProgramOpset(withTimeMajorRecurrences(wide));
   const { graph } = model;
-  const initializers = new Set(graph.initializer.map((tensor) => tensor.name));
-  const inputs = graph.input.map((input) => input.name ?? "").filter((name) => !initializers.has(name));
+  const inputs = requiredInputs(graph);
   const outputs = graph.output.map((output) => output.name ?? "");
   if (allNames(graph).has(SEED_INPUT)) {
     throw new FishyError(
@@ -161,9 +160,6 @@ function outputLayer(
 
 /** Whether a value does not depend on any of `parameters`. */
 export function isIndependentOf(order: readonly NodeProto[], parameters: readonly string[]): (name: string) => boolean {
-  const dependent = new Set(parameters);
-  for (const node of order) {
-    if (node.input.some((name) => dependent.has(name))) for (const output of node.output) dependent.add(output);
-  }
+  const dependent = dependents(order, parameters);
   return (name) => !dependent.has(name);
 }

@@ -6,7 +6,7 @@ import { planReverse } from "../autodiff/reverse.js";
 import { FishyError } from "../errors.js";
 import type { Dim, GraphBuilder } from "../onnx/builder.js";
 import { multiply } from "../onnx/dimensions.js";
-import { capturedBy, GraphIndex, topologicalOrder } from "../onnx/graph.js";
+import { capturedBy, dependents, GraphIndex, requiredInputs, topologicalOrder } from "../onnx/graph.js";
 import { DataType, type GraphProto, type NodeProto } from "../onnx/proto.js";
 import { type BatchAxis, BatchLayouts, mixing } from "./independent-rows.js";
 import type { LocalPass } from "./sampling.js";
@@ -73,7 +73,8 @@ function checkRows({ forward, types, plan, wrt }: LocalPass, layouts: BatchLayou
   const index = new GraphIndex(forward);
   const boundaries = new Set(plan.boundaries.map(({ preActivation }) => preActivation));
   const { walk } = planReverse({ forward, types, wrt, seeds: boundaries, cut: boundaries });
-  const varying = dependents(forward, (node) => node.opType === "Shape" || node.opType === "Size");
+  const isShape = (node: NodeProto) => node.opType === "Shape" || node.opType === "Size";
+  const varying = dependents(topologicalOrder(forward), requiredInputs(forward), isShape);
   for (const node of [...walk].reverse()) {
     const reason = mixing(index, layouts, node, (name) => varying.has(name));
     if (reason === undefined) continue;
@@ -81,17 +82,6 @@ function checkRows({ forward, types, plan, wrt }: LocalPass, layouts: BatchLayou
       `--sampled-share needs sections that examples pass one by one, but at ${node.opType} '${node.name || node.output[0]}' ${reason}. Take the statistics on a smaller batch of their own instead (--statistics-batch N).`,
     );
   }
-}
-
-/** Values that depend on what is fed to the graph. @param stops nodes that pass no dependence on. */
-function dependents(graph: GraphProto, stops: (node: NodeProto) => boolean): Set<string> {
-  const initializers = new Set(graph.initializer.map(({ name }) => name));
-  const found = new Set(graph.input.map(({ name = "" }) => name).filter((name) => !initializers.has(name)));
-  for (const node of topologicalOrder(graph)) {
-    if (stops(node) || !node.input.some((name) => found.has(name))) continue;
-    for (const output of node.output) if (output) found.add(output);
-  }
-  return found;
 }
 
 /** Cuts values to the share, each once. */
