@@ -96,9 +96,14 @@ export function parseAssignments(assignments: readonly string[]): Record<string,
     const last = path.pop() as string;
     let target = options;
     for (const key of path) {
-      const inner = (target[key] ?? {}) as Record<string, unknown>;
+      const inner = target[key] ?? {};
+      if (typeof inner !== "object" || Array.isArray(inner)) {
+        throw new UsageError(
+          `--option '${assignment}' lies in '${key}', which another --option makes ${JSON.stringify(inner)}.`,
+        );
+      }
       target[key] = inner;
-      target = inner;
+      target = inner as Record<string, unknown>;
     }
     target[last] = parseValue(assignment.slice(at + 1));
   }

@@ -58,8 +58,9 @@ export function dataOptionsOf(flags: DataFlags): DataOptions {
   };
 }
 
-function numbersOf(flag: string, text: string): number[] {
-  const numbers = text.split(",").map(Number);
+/** Numbers separated by commas. */
+export function numbersOf(flag: string, text: string): number[] {
+  const numbers = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
   if (!numbers.every(Number.isFinite)) throw new UsageError(`${flag} '${text}' must be numbers separated by commas.`);
   return numbers;
 }

@@ -6,6 +6,7 @@ import { type FamilyPicture, type FamilyRequest, pictureFamilies } from "../repo
 import { familiesFigure } from "../report/families-figure.js";
 import { familiesPage } from "../report/families-page.js";
 import { writePage } from "../report/page.js";
+import { numbersOf } from "./data-options.js";
 import { parseInteger } from "./model-options.js";
 import { formatTable } from "./table.js";
 
@@ -43,8 +44,8 @@ export function familiesCommand(): Command {
       const { samples, seed } = flags;
       const pictures = await pictureFamilies(requests, {
         ...{ samples, seed },
-        ...(flags.at !== undefined && { at: numbersOf("--at", flags.at) }),
-        ...(flags.yhat !== undefined && { yhat: numbersOf("--yhat", flags.yhat) }),
+        ...(flags.at !== undefined && { at: pointsOf("--at", flags.at) }),
+        ...(flags.yhat !== undefined && { yhat: pointsOf("--yhat", flags.yhat) }),
       });
       if (flags.svg !== undefined) writePage(flags.svg, familiesFigure(pictures));
       if (flags.html !== undefined) writePage(flags.html, familiesPage(pictures, samples));
@@ -79,11 +80,10 @@ function parseFamily(text: string): FamilyRequest {
   return { name, parameters: Object.fromEntries(parameters) };
 }
 
-function numbersOf(flag: string, text: string): number[] {
-  const numbers = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
-  if (!numbers.every(Number.isFinite)) throw new UsageError(`${flag} '${text}' must be numbers separated by commas.`);
-  if (numbers.length > 12) throw new UsageError(`${flag} takes at most 12 numbers; more cannot be told apart.`);
-  return numbers;
+function pointsOf(flag: string, text: string): number[] {
+  const points = numbersOf(flag, text);
+  if (points.length > 12) throw new UsageError(`${flag} takes at most 12 numbers; more cannot be told apart.`);
+  return points;
 }
 
 function describe({ label, support, isDiscrete, grid, curves }: FamilyPicture): string {

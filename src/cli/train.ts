@@ -62,10 +62,10 @@ export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
   json?: boolean;
 }
 
-/** Where runs go that are given no folder. */
-const RUNS = "runs";
-/** The run was stopped by Ctrl-C and saved. */
-const EXIT_INTERRUPTED = 130;
+/** Where runs and searches go that are given no folder. */
+export const RUNS = "runs";
+/** The run, or the search, was stopped by Ctrl-C and saved. */
+export const EXIT_INTERRUPTED = 130;
 
 export function trainCommand(): Command {
   const command = new Command("train")

@@ -14,7 +14,7 @@ import { type TuneOptions, type TunePlan, type TuneResult, tune } from "../tunin
 import { parseConfig, readConfigFile } from "./config.js";
 import { parseInteger } from "./model-options.js";
 import { formatTable } from "./table.js";
-import { trainOptionsOf } from "./train.js";
+import { EXIT_INTERRUPTED, RUNS, trainOptionsOf } from "./train.js";
 
 /** What `tune:` in the file may hold. */
 const tuneConfig = z.strictObject({
@@ -36,10 +36,6 @@ interface TuneFlags {
   quiet?: boolean;
   json?: boolean;
 }
-
-/** Where searches go that are given no folder. */
-const RUNS = "runs";
-const EXIT_INTERRUPTED = 130;
 
 export function tuneCommand(): Command {
   return new Command("tune")

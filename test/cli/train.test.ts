@@ -7,8 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodeModel } from "../../src/onnx/codec.js";
 import { dataOf } from "../../src/onnx/tensor.js";
 import { fishy } from "../support/cli.js";
-import { pseudoRandom } from "../support/mlp.js";
-import { npyBytes } from "../support/npy.js";
+import { writeExamples } from "../support/npy.js";
 import { GRAPHS } from "../support/shared.js";
 
 const folder = mkdtempSync(join(tmpdir(), "fishy-train-"));
@@ -19,10 +18,7 @@ const MODEL = join(GRAPHS, "pytorch/mlp_tanh/model.onnx");
 const [examples, features, classes] = [64, 20, 5];
 
 beforeAll(() => {
-  const x = Float32Array.from(pseudoRandom(5, examples * features));
-  const labels = BigInt64Array.from({ length: examples }, (_, i) => BigInt(i % classes));
-  writeFileSync(path("x.npy"), npyBytes("<f4", [examples, features], x));
-  writeFileSync(path("labels.npy"), npyBytes("<i8", [examples], labels));
+  writeExamples(folder);
 });
 
 /** The configuration of a run, as `options.json` keeps it. */
