@@ -107,10 +107,12 @@ export class Dashboard {
     }
     const headers = { "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff" };
     switch (request.url) {
-      case "/":
+      case "/": {
         await this.refresh();
-        response.writeHead(200, { ...headers, "Content-Type": "text/html; charset=utf-8" }).end(this.page());
+        const page = this.page();
+        response.writeHead(200, { ...headers, "Content-Type": "text/html; charset=utf-8" }).end(page);
         return;
+      }
       case "/data": {
         await this.refresh();
         this.asked = { at: Date.now(), version: this.version };
