@@ -1,12 +1,11 @@
 /** `fishy train --resume` from the command line: what may change, what is refused, and how a run is found. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { listCheckpoints } from "../../src/training/checkpoint.js";
 import { fishy } from "../support/cli.js";
-import { pseudoRandom } from "../support/mlp.js";
-import { npyBytes } from "../support/npy.js";
+import { writeExamples } from "../support/npy.js";
 import { GRAPHS } from "../support/shared.js";
 
 const folder = mkdtempSync(join(tmpdir(), "fishy-resume-"));
@@ -19,9 +18,7 @@ const start = [
 const home = process.cwd();
 
 beforeAll(async () => {
-  writeFileSync(join(folder, "x.npy"), npyBytes("<f4", [64, 20], Float32Array.from(pseudoRandom(5, 64 * 20))));
-  const labels = BigInt64Array.from({ length: 64 }, (_, i) => BigInt(i % 5));
-  writeFileSync(join(folder, "labels.npy"), npyBytes("<i8", [64], labels));
+  writeExamples(folder);
   const trained = await fishy(...start, "--steps", "6", "--checkpoint-every", "2", "--out", run, "--quiet");
   expect(trained.stderr).toBe("");
   process.chdir(folder);

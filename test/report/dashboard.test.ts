@@ -9,8 +9,7 @@ import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { UsageError } from "../../src/errors.js";
 import { Dashboard } from "../../src/report/dashboard.js";
 import { CHROMIUM, ink, launch, overflow } from "../support/browser.js";
-import { pseudoRandom } from "../support/mlp.js";
-import { npyBytes } from "../support/npy.js";
+import { writeExamples } from "../support/npy.js";
 import { GRAPHS } from "../support/shared.js";
 import { temporaryFolder } from "../training/support.js";
 
@@ -113,15 +112,7 @@ describe("the server", () => {
 describe.skipIf(!CHROMIUM)("a run's page in Chromium", () => {
   const children: ChildProcess[] = [];
   beforeAll(() => {
-    writeFileSync(path("x.npy"), npyBytes("<f4", [64, 20], Float32Array.from(pseudoRandom(5, 64 * 20))));
-    writeFileSync(
-      path("labels.npy"),
-      npyBytes(
-        "<i8",
-        [64],
-        BigInt64Array.from({ length: 64 }, (_, i) => BigInt(i % 5)),
-      ),
-    );
+    writeExamples(folder);
     return () => {
       for (const child of children) child.kill("SIGKILL");
     };

@@ -1,28 +1,21 @@
 /** `fishy report` on real runs, its page in a real browser. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CHROMIUM, ink, launch, openPage, overflow } from "../support/browser.js";
 import { fishy } from "../support/cli.js";
-import { pseudoRandom } from "../support/mlp.js";
-import { npyBytes } from "../support/npy.js";
+import { writeExamples } from "../support/npy.js";
 import { GRAPHS } from "../support/shared.js";
 import { temporaryFolder } from "../training/support.js";
 
 const folder = temporaryFolder();
 const path = (name: string) => join(folder, name);
 const MODEL = join(GRAPHS, "pytorch/mlp_tanh/model.onnx");
-const [examples, features, classes] = [64, 20, 5];
 const page = path("out/report.html");
 
 beforeAll(async () => {
-  writeFileSync(
-    path("x.npy"),
-    npyBytes("<f4", [examples, features], Float32Array.from(pseudoRandom(5, examples * features))),
-  );
-  const labels = BigInt64Array.from({ length: examples }, (_, i) => BigInt(i % classes));
-  writeFileSync(path("labels.npy"), npyBytes("<i8", [examples], labels));
+  writeExamples(folder);
   const common = [MODEL, "--loss", "softmax-cross-entropy", "--data", `x=${path("x.npy")}`, path("labels.npy")];
   const run = (name: string, ...flags: string[]) =>
     fishy("train", ...common, "--batch-size", "16", "--held-out", "0.25", "--out", path(name), "--quiet", ...flags);

@@ -1,11 +1,12 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { collectRuns } from "../../src/report/collect.js";
 import { renderReport, writeReport } from "../../src/report/report.js";
 import type { StepRecord } from "../../src/training/metrics.js";
 import type { StoredOptions } from "../../src/training/run-directory.js";
+import { CHROMIUM } from "../support/browser.js";
 import { temporaryFolder } from "../training/support.js";
 
 const folder = temporaryFolder();
@@ -135,14 +136,11 @@ describe("the page", () => {
     expect(JSON.parse(json).runs[0].name).toBe("</script><script>alert(1)</script>");
   });
 
-  const chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) =>
-    existsSync(path),
-  );
-  test.skipIf(!chromium)("draws its charts and tables in a browser", async () => {
+  test.skipIf(!CHROMIUM)("draws its charts and tables in a browser", async () => {
     const file = join(folder, "report.html");
     await writeReport([adam, fishy], file);
     const { stdout } = spawnSync(
-      chromium as string,
+      CHROMIUM as string,
       ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom", `file://${file}`],
       { encoding: "utf8", timeout: 60_000 },
     );

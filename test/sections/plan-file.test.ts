@@ -11,8 +11,8 @@ import { type RewriteOptions, rewrite } from "../../src/rewrite/rewrite.js";
 import { parsePlan } from "../../src/sections/plan-file.js";
 import { parseSections } from "../../src/sections/spec.js";
 import { fishy } from "../support/cli.js";
-import { forward, pseudoRandom, twoLayerNet } from "../support/mlp.js";
-import { npyBytes } from "../support/npy.js";
+import { forward, twoLayerNet } from "../support/mlp.js";
+import { writeExamples } from "../support/npy.js";
 import { f32, runModel } from "../support/run.js";
 import { GRAPHS } from "../support/shared.js";
 import { temporaryFolder } from "../training/support.js";
@@ -77,19 +77,7 @@ describe("a plan that nobody edited", () => {
 });
 
 it("a run trains with a plan, keeps it, goes on with it, and refuses another", async () => {
-  const [examples, features] = [32, 20];
-  writeFileSync(
-    path("x.npy"),
-    npyBytes("<f4", [examples, features], Float32Array.from(pseudoRandom(5, examples * features))),
-  );
-  writeFileSync(
-    path("labels.npy"),
-    npyBytes(
-      "<i8",
-      [examples],
-      BigInt64Array.from({ length: examples }, (_, i) => BigInt(i % 5)),
-    ),
-  );
+  writeExamples(folder, 32);
   const model = join(GRAPHS, "pytorch/mlp_tanh/model.onnx");
   const loss = ["--loss", "softmax-cross-entropy"];
   await fishy("inspect", model, ...loss, "--sections", "output", "--plan", path("run.yaml"));

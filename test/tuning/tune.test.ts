@@ -9,8 +9,7 @@ import { readMetrics } from "../../src/training/metrics.js";
 import { RunDirectory } from "../../src/training/run-directory.js";
 import { readResults, type TrialResult } from "../../src/tuning/study.js";
 import { fishy } from "../support/cli.js";
-import { pseudoRandom } from "../support/mlp.js";
-import { npyBytes } from "../support/npy.js";
+import { writeExamples } from "../support/npy.js";
 import { GRAPHS } from "../support/shared.js";
 
 const folder = mkdtempSync(join(tmpdir(), "fishy-tune-"));
@@ -29,13 +28,7 @@ optimizer: adam
 `;
 
 beforeAll(() => {
-  const [examples, features, classes] = [64, 20, 5];
-  writeFileSync(
-    path("x.npy"),
-    npyBytes("<f4", [examples, features], Float32Array.from(pseudoRandom(5, examples * features))),
-  );
-  const labels = BigInt64Array.from({ length: examples }, (_, i) => BigInt(i % classes));
-  writeFileSync(path("labels.npy"), npyBytes("<i8", [examples], labels));
+  writeExamples(folder);
 });
 
 function config(name: string, text: string): string {
