@@ -1,20 +1,15 @@
 /** `fishy eval RUN|MODEL --data …`: the loss and the metrics that fit it, as inference gives them. */
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { UsageError } from "../errors.js";
-import { LOSS_NAMES, type LossName } from "../losses/loss.js";
 import { type EvaluateOptions, type EvaluateResult, evaluate } from "../training/evaluate.js";
 import { addDataOptions, DATA_FORMATS, type DataFlags, dataOptionsOf } from "./data-options.js";
-import { parseInteger } from "./model-options.js";
+import { addLossOptions, type LossFlags, parseInteger } from "./model-options.js";
 import { formatTable } from "./table.js";
 
-interface EvalFlags extends DataFlags {
+interface EvalFlags extends DataFlags, LossFlags {
   data?: string[];
   checkpoint?: string;
   averaged?: boolean;
-  loss?: LossName;
-  lossOutput?: string;
-  targetInput?: string;
-  classAxis?: number;
   batchSize?: number;
   threads?: number;
   json?: boolean;
@@ -27,15 +22,8 @@ export function evalCommand(): Command {
     .option("--data <paths...>", `${DATA_FORMATS}; default what the run held out`)
     .option("--checkpoint <dir>", "a run's checkpoint; default the best that it kept, else the newest")
     .option("--averaged", "a run's averages of the parameters; default whether the run evaluated them")
-    .option("--no-averaged", "the parameters themselves")
-    .addOption(
-      new Option("--loss <name>", "loss of a model; default in-graph when its only output is a scalar").choices([
-        ...LOSS_NAMES,
-      ]),
-    )
-    .option("--loss-output <name>", "model output that the loss is taken of, or that is the loss")
-    .option("--target-input <name>", "model input to use as the target, such as an autoencoder's own input")
-    .option("--class-axis <k>", "axis of the classes; default 1, the last for outputs of rank 3", parseInteger)
+    .option("--no-averaged", "the parameters themselves");
+  addLossOptions(command)
     .option("--batch-size <n>", "examples at a time; default 128, or the run's", parseInteger)
     .option("--threads <n>", "threads of ONNX Runtime; default one for each core", parseInteger);
   return addDataOptions(command)

@@ -1,4 +1,4 @@
-/** Options that say how a source model becomes a program: shared by inspect, rewrite and train. */
+/** Options that say how a source model becomes a program: shared by inspect, rewrite and train; its loss also by eval. */
 import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { FishyError, messageOf } from "../errors.js";
@@ -7,11 +7,15 @@ import type { RewriteOptions } from "../rewrite/rewrite.js";
 import { parsePlan } from "../sections/plan-file.js";
 import { parseSections, type SectionSpec } from "../sections/spec.js";
 
-export interface ModelFlags {
+/** What tells the loss of a model, and of what it is taken. */
+export interface LossFlags {
   loss?: LossName;
   lossOutput?: string;
   targetInput?: string;
   classAxis?: number;
+}
+
+export interface ModelFlags extends LossFlags {
   sections?: string;
   score?: "paper" | "centred";
   draw?: "exact" | "fast" | "two-point" | "expected";
@@ -22,7 +26,7 @@ export interface ModelFlags {
   straightThrough?: boolean;
 }
 
-export function addModelOptions(command: Command): Command {
+export function addLossOptions(command: Command): Command {
   return command
     .addOption(
       new Option("--loss <name>", "loss to append; default in-graph when the model's only output is a scalar").choices([
@@ -31,7 +35,11 @@ export function addModelOptions(command: Command): Command {
     )
     .option("--loss-output <name>", "model output that the loss is taken of, or that is the loss")
     .option("--target-input <name>", "model input to use as the target, such as an autoencoder's own input")
-    .option("--class-axis <k>", "axis of the classes; default 1, the last for outputs of rank 3", parseInteger)
+    .option("--class-axis <k>", "axis of the classes; default 1, the last for outputs of rank 3", parseInteger);
+}
+
+export function addModelOptions(command: Command): Command {
+  return addLossOptions(command)
     .option(
       "--sections <spec>",
       "where to sample: per-layer, output, classifier, every:K, none, layer names separated by commas, or a plan (FILE.yaml)",
