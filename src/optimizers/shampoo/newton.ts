@@ -6,7 +6,7 @@ import { coefficientTable } from "./coefficients.js";
 import { exactFraction } from "./fraction.js";
 import { emitLoop, emitUnrolled } from "./loop.js";
 import type { ShampooOptions } from "./options.js";
-import { randomVector } from "./random-vector.js";
+import { emitNormFromBelow, emitTopEigenvector } from "./power-iteration.js";
 import { type Attempt, emitBranchedTries, emitTries } from "./tries.js";
 
 export interface RootOptions {
@@ -22,8 +22,6 @@ export interface RootOptions {
  * 1e-6 it passes the default threshold of 0.1 now and then), and 20 steps are those of float64 to 1e-4 (docs/webgpu.md).
  */
 const FLOAT32_RIDGE = 1e-5;
-/** Rounds of the power iteration for λ_max when none can be saved; each is four products with the matrix. */
-const UNROLLED_POWER_ROUNDS = 12;
 
 /** How roots are computed on a device: one without Loop and float64 takes float32, unrolled, and a ridge that suits it. */
 export function rootOptionsFor(options: RootOptions, target: "webgpu" | undefined): RootOptions {
@@ -87,9 +85,7 @@ export function emitInverseRoots(
   const squared = b.matMul(c, c);
   const fourth = b.matMul(squared, squared);
   const bound = b.sqrt(b.sqrt(b.reduce("ReduceL2", fourth, [1, 2], true)));
-  // Rows: ONNX Runtime's product with a column in float32 has other last bits on other numbers of threads.
-  const start = a.constant(b, randomVector(size), [1, 1, size]);
-  const top = relative ? emitTopEigenvalue(b, a, c, fourth, start, options.unrolled) : bound;
+  const top = relative ? emitTopEigenvalue(b, a, c, fourth, options.unrolled) : bound;
   let ridge = relative ? b.mul(top, a.constant(b, options.epsilon)) : b.div(a.constant(b, options.epsilon), unit);
   if (options.unrolled && !relative) ridge = b.max(ridge, b.mul(bound, a.constant(b, FLOAT32_RIDGE)));
   if (zero) ridge = b.where(zero, a.constant(b, 1), ridge);
@@ -120,7 +116,7 @@ export function emitInverseRoots(
   const failed = nonzero ? b.op("And", [b.op("Not", [ok]), nonzero]) : b.op("Not", [ok]);
   const condition = b.mul(
     b.add(top, tried.ridge),
-    b.pow(emitLargestStretch(b, a, rooted, start), a.constant(b, fraction.numerator)),
+    b.pow(emitNormFromBelow(b, a, rooted), a.constant(b, fraction.numerator)),
   );
   const flat = (value: string, type?: DataType) => b.reshape(type === undefined ? value : b.cast(value, type), [count]);
   return {
@@ -135,48 +131,11 @@ export function emitInverseRoots(
 }
 
 /** λ_max by power iteration with C⁴; the Rayleigh quotient at the end is of C. */
-function emitTopEigenvalue(
-  b: GraphBuilder,
-  a: Arithmetic,
-  c: string,
-  fourth: string,
-  start: string,
-  unrolled = false,
-): string {
-  const repeat = unrolled ? emitUnrolled : emitLoop;
-  const { vector } = repeat(
-    b,
-    unrolled ? UNROLLED_POWER_ROUNDS : 25,
-    {
-      vector: { value: b.mul(a.filled(b, 1), start), type: a.vectors },
-      stretch: { value: a.filled(b, 0), type: a.scalars },
-    },
-    (inner, { vector, stretch }) => {
-      const product = inner.matMul(vector, fourth);
-      const length = inner.max(inner.reduce("ReduceL2", product, [1, 2], true), a.tiny(inner));
-      const change = inner.abs(inner.sub(length, stretch));
-      const moving = inner.greater(change, inner.mul(length, a.constant(inner, a.double ? 1e-7 : 1e-5)));
-      return {
-        again: any(inner, moving),
-        values: { vector: inner.div(product, length), stretch: length },
-      };
-    },
-  );
+function emitTopEigenvalue(b: GraphBuilder, a: Arithmetic, c: string, fourth: string, unrolled?: boolean): string {
+  const vector = emitTopEigenvector(b, a, fourth, a.double ? 1e-7 : 1e-5, unrolled);
   const product = b.reduceSum(b.mul(vector, b.matMul(vector, c)), [1, 2], true);
   const square = b.max(b.reduceSum(b.mul(vector, vector), [1, 2], true), a.tiny(b));
   return b.div(product, square);
-}
-
-/** ‖H‖₂ from below, by a few power iterations. */
-function emitLargestStretch(b: GraphBuilder, a: Arithmetic, h: string, start: string): string {
-  let vector = start;
-  let length = "";
-  for (let i = 0; i < 6; i++) {
-    const product = b.matMul(vector, h);
-    length = b.max(b.reduce("ReduceL2", product, [1, 2], true), a.tiny(b));
-    vector = b.div(product, length);
-  }
-  return length;
 }
 
 /** A stack on its way to its roots. */

@@ -5,7 +5,7 @@ import { Arithmetic } from "./arithmetic.js";
 import { exactFraction } from "./fraction.js";
 import { emitLoop } from "./loop.js";
 import type { InverseRoots, RootOptions } from "./newton.js";
-import { randomVector } from "./random-vector.js";
+import { emitNormFromBelow, emitTopEigenvector } from "./power-iteration.js";
 import { planRounds, type Round, type RoundPlan } from "./rounds.js";
 import { type SymmetricTiles, Tiling } from "./tiles.js";
 import { type Attempt, emitTries } from "./tries.js";
@@ -92,7 +92,7 @@ export function emitTiledRoot(
   const nonzero = zero ? b.op("Not", [zero]) : undefined;
   const failed = nonzero ? b.op("And", [b.op("Not", [ok]), nonzero]) : b.op("Not", [ok]);
   // λ_max(D)/λ_min(D), the smallest from the root's norm.
-  const stretch = wide(emitLargestStretch(b, root, size));
+  const stretch = wide(emitNormFromBelow(b, new Arithmetic("float32", undefined, size), root));
   const condition = b.mul(b.mul(b.add(top, tried.ridge), unit), b.pow(stretch, a.constant(b, exponent)));
   const single = (value: string) => b.cast(value, DataType.FLOAT);
   return {
@@ -134,24 +134,7 @@ function emitSpectrum(
   const safe = b.mul(norm, b.f32(1 + 1e-5));
   const bound = a.double ? b.cast(safe, DataType.DOUBLE) : safe;
   if (!relative) return { bound, top: bound };
-  const { vector } = emitLoop(
-    b,
-    25,
-    {
-      // A row: ONNX Runtime's product with a column in float32 has other last bits on other numbers of threads.
-      vector: { value: b.f32(randomVector(size), [1, size]), type: { elemType: DataType.FLOAT, shape: [1, size] } },
-      stretch: { value: b.f32([0], [1, 1]), type: { elemType: DataType.FLOAT, shape: [1, 1] } },
-    },
-    (inner, { vector, stretch }) => {
-      const product = inner.matMul(vector, fourth);
-      const length = inner.max(inner.reduce("ReduceL2", product, [0, 1], true), inner.f32(1e-37));
-      const moved = inner.abs(inner.sub(length, stretch));
-      return {
-        again: inner.reshape(inner.greater(moved, inner.mul(length, inner.f32(3e-7))), []),
-        values: { vector: inner.div(product, length), stretch: length },
-      };
-    },
-  );
+  const vector = emitTopEigenvector(b, new Arithmetic("float32", undefined, size), fourth, 3e-7);
   const v = a.double ? b.cast(vector, DataType.DOUBLE) : vector;
   const quotient = b.div(emitQuadratic(b, tiling, c, v), b.max(b.reduceSum(b.mul(v, v), [0, 1], true), a.tiny(b)));
   return { bound, top: quotient };
@@ -167,18 +150,6 @@ function emitQuadratic(b: GraphBuilder, tiling: Tiling, c: SymmetricTiles, v: st
     return tile;
   });
   return b.op("Sum", terms);
-}
-
-/** ‖H‖₂ from below, by a few power iterations. */
-function emitLargestStretch(b: GraphBuilder, h: string, size: number): string {
-  let vector = b.f32(randomVector(size), [1, size]);
-  let length = "";
-  for (let i = 0; i < 6; i++) {
-    const product = b.matMul(vector, h);
-    length = b.max(b.reduce("ReduceL2", product, [0, 1], true), b.f32(1e-37));
-    vector = b.div(product, length);
-  }
-  return length;
 }
 
 interface Damped {
