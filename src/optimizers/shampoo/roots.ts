@@ -70,7 +70,7 @@ export function failureState(group: RootGroup): StateSpec {
 }
 
 /** Names of a group's blocks, in the order of its block metrics. */
-export function blockNames(group: RootGroup): string[] {
+export function blockNames(group: { readonly factors: readonly Pick<Factor, "label" | "count">[] }): string[] {
   return group.factors.flatMap((factor) =>
     factor.count === 1 ? [factor.label] : Array.from({ length: factor.count }, (_, i) => `${factor.label}/block${i}`),
   );

@@ -12,6 +12,7 @@ import type { Optimizer, ParameterSpec, StepResult, StepValues } from "../optimi
 import { createSchedule, type RunLength } from "../schedules.js";
 import { emitBlocks, emitUnblock, type Region } from "../shampoo/blocking.js";
 import { emitPrecondition } from "../shampoo/precondition.js";
+import { blockNames } from "../shampoo/roots.js";
 import { emitStatistics } from "../shampoo/statistics.js";
 import { emitBasis } from "./basis.js";
 import type { SoapOptions } from "./options.js";
@@ -48,7 +49,7 @@ export function createSoap(options: SoapOptions, parameters: readonly ParameterS
       statisticsSource: "gradient" as const,
       emitStatistics: (b, values) => emitAllStatistics(b, values, plans, options),
       emitRoots: (b, values) => emitBases(b, values, plans, groups),
-      blocks: new Map(groups.map((group) => [`bases/${group.name}/residual`, group.factors.flatMap(labelsOf)])),
+      blocks: new Map(groups.map((group) => [`bases/${group.name}/residual`, blockNames(group)])),
     }),
   };
 }
@@ -68,10 +69,6 @@ function hyperparameters(options: SoapOptions, step: number, t: number, s: numbe
     second_weight: moves ? 1 - beta2 : 0,
     ...(options.weightDecay > 0 && { decay_factor: moves ? decayFactor(options, s) : 1 }),
   };
-}
-
-function labelsOf({ label, count }: BasisFactor): string[] {
-  return count === 1 ? [label] : Array.from({ length: count }, (_, i) => `${label}/block${i}`);
 }
 
 function emitAllStatistics(
