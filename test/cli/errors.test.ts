@@ -87,6 +87,19 @@ describe("wrong usage", () => {
       2,
       /beta2.*\[0, 1\).*1\.5/,
     ));
+  it("an option inside of another that is a number", () =>
+    expectError(
+      ["train", MLP, "--data", folder, "--optimizer", "adam", "-O", "beta2=0.9", "beta2.more=1", "--out", path("run")],
+      2,
+      /--option 'beta2\.more=1' lies in 'beta2', which another --option makes 0\.9/,
+    ));
+  it.each(["", "0.5,", "0.5,x"])("means that are no list of numbers: '%s'", (mean) =>
+    expectError(
+      ["train", MLP, "--data", folder, "--optimizer", "adam", "--mean", mean, "--std", "1", "--out", path("run")],
+      2,
+      /--mean '.*' must be numbers separated by commas/,
+    ),
+  );
 });
 
 describe("data that does not fit", () => {
