@@ -124,13 +124,16 @@ export function loadCheckpoint(path: string, run?: Fingerprint): Checkpoint {
 
 /** Paths of the checkpoints in a run's folder, oldest first. */
 export function listCheckpoints(folder: string): string[] {
+  return checkpointsOf(folder).map(({ path }) => path);
+}
+
+function checkpointsOf(folder: string): { path: string; step: number }[] {
   return readdirSync(folder)
     .flatMap((name) => {
       const step = /^checkpoint-(\d+)$/.exec(name)?.[1];
       return step === undefined ? [] : [{ path: join(folder, name), step: Number(step) }];
     })
-    .sort((a, b) => a.step - b.step)
-    .map(({ path }) => path);
+    .sort((a, b) => a.step - b.step);
 }
 
 /** The folder of a step's checkpoint. */
@@ -147,12 +150,11 @@ export function pruneCheckpoints(folder: string, keep: number, spared?: number):
   }
 }
 
-/** Deletes the checkpoints after `step`, which a run that goes on from there writes anew. */
+/** Deletes the checkpoints after `step`, which a run that goes on from there writes anew; at step 0 that of step 0 too. */
 export function removeCheckpointsAfter(folder: string, step: number): void {
-  const kept = checkpointPath(folder, step);
-  const paths = listCheckpoints(folder);
-  const later = step === 0 ? paths : paths.slice(paths.indexOf(kept) + 1);
-  for (const path of later) rmSync(path, { recursive: true, force: true });
+  for (const checkpoint of checkpointsOf(folder)) {
+    if (checkpoint.step > step || step === 0) rmSync(checkpoint.path, { recursive: true, force: true });
+  }
 }
 
 /** Deletes what processes that were killed while they saved left behind. */

@@ -122,7 +122,10 @@ export class Stepper implements Engine {
   }
 
   async release(): Promise<void> {
-    for (const step of this.loaded.values()) await (await step).session.release();
+    // One that failed to load has told so where it was wanted.
+    for (const step of await Promise.allSettled(this.loaded.values())) {
+      if (step.status === "fulfilled") await step.value.session.release();
+    }
     this.loaded.clear();
   }
 

@@ -7,6 +7,7 @@ import {
   listCheckpoints,
   loadCheckpoint,
   pruneCheckpoints,
+  removeCheckpointsAfter,
   saveCheckpoint,
 } from "../../src/training/checkpoint.js";
 import { temporaryFolder } from "./support.js";
@@ -93,6 +94,18 @@ describe("a checkpoint", () => {
     expect(() => loadCheckpoint(join(place, "checkpoint-10"), OTHER)).not.toThrow();
     pruneCheckpoints(place, 2);
     expect(readdirSync(place).sort()).toEqual(["checkpoint-10", "checkpoint-2"]);
+  });
+
+  test.each([
+    // A checkpoint of the step itself need not be there: the run may go on from one that lies elsewhere.
+    { step: 3, left: ["checkpoint-1", "checkpoint-2"] },
+    { step: 2, left: ["checkpoint-1", "checkpoint-2"] },
+    { step: 0, left: [] },
+  ])("after step $step goes when a run goes on from there, and no other", ({ step, left }) => {
+    const place = join(folder, `after-${step}`);
+    for (const saved of [1, 2, 10]) saveCheckpoint(place, at(saved), FINGERPRINT);
+    removeCheckpointsAfter(place, step);
+    expect(readdirSync(place).sort()).toEqual(left);
   });
 
   test("that cannot be written says so and leaves nothing behind", () => {
