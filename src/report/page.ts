@@ -1,8 +1,9 @@
 /** The frame of fishy's pages: one file with everything inline, that fetches nothing. */
-import { mkdirSync, readFileSync, statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { FishyError, messageOf } from "../errors.js";
+import { makeFolder } from "../make-folder.js";
 import { writeFileAtomically } from "../training/checkpoint.js";
 
 export interface Page {
@@ -62,11 +63,11 @@ function uplot(name: string): string {
  * @throws FishyError when it cannot be written.
  */
 export function writePage(file: string, content: string): void {
+  makeFolder(dirname(file));
   if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
     throw new FishyError(`${file} is a folder: give the name of a file in it.`);
   }
   try {
-    mkdirSync(dirname(file), { recursive: true });
     writeFileAtomically(file, content);
   } catch (error) {
     throw new FishyError(`${file} cannot be written: ${messageOf(error)}.`);

@@ -19,6 +19,7 @@ import { basename, dirname, join } from "node:path";
 import { readBytes } from "../data/bytes.js";
 import { decodeSafetensors, type NamedTensor, safetensorsPieces } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
+import { makeFolder } from "../make-folder.js";
 import type { Best } from "./best.js";
 import { differencesOf, type Fingerprint } from "./fingerprint.js";
 import type { TrainingState } from "./state.js";
@@ -57,9 +58,9 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint, run: Fing
   const target = checkpointPath(folder, checkpoint.position.step);
   const temporary = join(folder, `.${basename(target)}.${process.pid}.tmp`);
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     rmSync(temporary, { recursive: true, force: true });
-    mkdirSync(temporary, { recursive: true });
+    mkdirSync(temporary);
     const files: Record<string, { bytes: number; sha256: string }> = {};
     for (const [part, name] of Object.entries(FILES) as [keyof typeof FILES, string][]) {
       const pieces = safetensorsPieces(checkpoint.state[part], { format: "fishy" });

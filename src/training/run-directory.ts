@@ -1,8 +1,9 @@
 /** The folder of a run: which files it holds and what is in them. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { decodeSafetensors, encodeSafetensors } from "../data/safetensors.js";
 import { FishyError, messageOf } from "../errors.js";
+import { makeFolder } from "../make-folder.js";
 import type { ExternalSource } from "../onnx/external.js";
 import { loadModel, saveModel } from "../onnx/model-file.js";
 import type { ModelProto } from "../onnx/proto.js";
@@ -114,11 +115,7 @@ export class RunDirectory {
         `${this.path} already holds a run. Take another folder, go on with it (--resume), or delete it.`,
       );
     }
-    try {
-      mkdirSync(this.path, { recursive: true });
-    } catch (error) {
-      throw new FishyError(`The folder ${this.path} cannot be made: ${messageOf(error)}.`);
-    }
+    makeFolder(this.path);
     await saveModel({ proto: program.model, directory: program.directory }, this.programFile);
     if (source) await saveModel(source, this.sourceFile);
     if (moments) {

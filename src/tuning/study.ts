@@ -1,8 +1,9 @@
 /** The folder of a search: what is searched, the results so far, and a run for each trial. */
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { FishyError, messageOf, UsageError } from "../errors.js";
+import { makeFolder } from "../make-folder.js";
 import { writeFileAtomically } from "../training/checkpoint.js";
 import type { RunSummary } from "../training/run-directory.js";
 import { lockRun, type RunLock } from "../training/run-lock.js";
@@ -68,7 +69,7 @@ export class Study {
    * @throws UsageError when it holds a search with other options; FishyError while another process searches in it.
    */
   async open(options: StudyOptions): Promise<TrialResult[]> {
-    mkdirSync(this.path, { recursive: true });
+    makeFolder(this.path);
     this.lock = await lockRun(this.path, 0);
     try {
       // As it is read back, without what JSON does not hold.
