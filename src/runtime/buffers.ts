@@ -1,6 +1,6 @@
 /**
- * Preallocated tensors. The runtime writes a preallocated output in place (and returns a copy, which nobody reads), so
- * a training step on the CPU allocates nothing of ours: each tensor of the state has two buffers that change places.
+ * Preallocated tensors. The runtime writes a preallocated output in place, so a training step on the CPU allocates
+ * nothing of ours: each tensor of the state has two buffers that change places.
  */
 import type { DataType } from "../onnx/proto.js";
 import { elementCount, newData, type TensorData } from "../onnx/tensor.js";

@@ -5,6 +5,7 @@ import { encodeModel } from "../onnx/codec.js";
 import type { ModelProto } from "../onnx/proto.js";
 import { CPU, type Device, executionProviders, prepareEnvironment } from "./devices.js";
 import { loadRuntime, type Tensor } from "./ort.js";
+import { type UncopiedModel, uncopied } from "./uncopied.js";
 
 export interface SessionOptions {
   /** Where the graph runs; default the CPU. */
@@ -55,16 +56,18 @@ export async function createSession(
     ...(options.externalData && { externalData: options.externalData }),
     ...(options.extra && { extra: { ...options.extra } }),
   };
+  const isMessage = typeof model !== "string" && !(model instanceof Uint8Array);
+  const ending = isMessage && device.kind === "cpu" ? await uncopied(model) : undefined;
   let session: InferenceSession;
   try {
     if (typeof model === "string") session = await ort.InferenceSession.create(model, settings);
     else {
-      session = await ort.InferenceSession.create(model instanceof Uint8Array ? model : encodeModel(model), settings);
+      session = await ort.InferenceSession.create(isMessage ? encodeModel(ending?.model ?? model) : model, settings);
     }
   } catch (error) {
     throw new FishyError(`ONNX Runtime cannot load ${purpose}: ${messageOf(error)}`);
   }
-  return new NativeSession(session, purpose);
+  return new NativeSession(session, purpose, ending);
 }
 
 class NativeSession implements Session {
@@ -73,6 +76,8 @@ class NativeSession implements Session {
   constructor(
     private readonly session: InferenceSession,
     private readonly purpose: string,
+    /** How a run ends without copies of its outputs, where it can. */
+    private readonly ending: UncopiedModel | undefined,
   ) {}
 
   get inputNames(): readonly string[] {
@@ -80,14 +85,15 @@ class NativeSession implements Session {
   }
 
   get outputNames(): readonly string[] {
-    return this.session.outputNames;
+    return this.session.outputNames.filter((name) => name !== this.ending?.marker);
   }
 
   async run(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor>>): Promise<void> {
+    const { ending } = this;
     try {
-      await this.session.run(feeds, fetches);
+      await this.session.run(feeds, ending ? { [ending.marker]: null, ...fetches } : fetches);
     } catch (error) {
-      throw this.failure(error);
+      if (messageOf(error) !== ending?.refusal) throw this.failure(error);
     }
   }
 

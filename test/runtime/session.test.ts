@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { emptyGraph, GraphBuilder } from "../../src/onnx/builder.js";
 import { DataType } from "../../src/onnx/proto.js";
 import { allocateBuffer, DoubleBuffer } from "../../src/runtime/buffers.js";
-import { loadRuntime, tensorOver } from "../../src/runtime/ort.js";
+import { loadRuntime, type Tensor, tensorOver } from "../../src/runtime/ort.js";
 import { createSession } from "../../src/runtime/session.js";
 import { modelOf } from "../support/run.js";
 
@@ -39,6 +39,44 @@ describe("sessions", () => {
     expect([...(value.current.data as Float32Array)]).toEqual([32, 64, 96, 128]);
     await session.release();
     await session.release();
+  });
+
+  test("a run makes no copy of the outputs that it wrote in place", async () => {
+    const count = 1 << 20;
+    const b = new GraphBuilder(emptyGraph("negation"));
+    b.alias(b.op("Neg", [b.input("x", { elemType: DataType.FLOAT, shape: [count] })]), "y");
+    b.output("y", { elemType: DataType.FLOAT, shape: [count] });
+    const session = await createSession(modelOf(b.graph));
+    expect(session.outputNames).toEqual(["y"]);
+    const x = allocateBuffer(ort, DataType.FLOAT, [count], "x", new Float32Array(count).fill(3));
+    const y = allocateBuffer(ort, DataType.FLOAT, [count], "y");
+    await session.run({ x: x.tensor }, { y: y.tensor });
+    (y.data as Float32Array).fill(0);
+    const before = process.memoryUsage().arrayBuffers;
+    await session.run({ x: x.tensor }, { y: y.tensor });
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(count);
+    expect((y.data as Float32Array).every((value) => value === -3)).toBe(true);
+    await session.release();
+  });
+
+  test("a model that has no sequences, or an output of the marker's name, runs all the same", async () => {
+    for (const [opset, name] of [
+      [10, "y"],
+      [18, "written"],
+    ] as const) {
+      const b = new GraphBuilder(emptyGraph("negation"));
+      b.alias(b.op("Neg", [b.input("x", { elemType: DataType.FLOAT, shape: [2] })]), name);
+      b.output(name, { elemType: DataType.FLOAT, shape: [2] });
+      const session = await createSession(modelOf(b.graph, opset));
+      expect(session.outputNames).toEqual([name]);
+      const x = tensorOver(ort, DataType.FLOAT, [2], Float32Array.of(1, -2), "x");
+      const y = allocateBuffer(ort, DataType.FLOAT, [2], name);
+      await session.run({ x }, { [name]: y.tensor });
+      expect([...(y.data as Float32Array)]).toEqual([-1, 2]);
+      const fetched = (await session.fetch({ x }, [name]))[name] as Tensor;
+      expect([...(fetched.data as Float32Array)]).toEqual([-1, 2]);
+      await session.release();
+    }
   });
 
   test("errors say what was being done", async () => {
