@@ -8,6 +8,8 @@ import { temporaryFolder } from "./support.js";
 
 const folder = temporaryFolder();
 const children: ChildProcess[] = [];
+const module = new URL("../../src/training/run-lock.ts", import.meta.url).href;
+const register = new URL("../support/register-typescript.mjs", import.meta.url).href;
 afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
 });
@@ -16,8 +18,6 @@ afterAll(() => {
 async function heldBy(name: string): Promise<{ directory: string; child: ChildProcess }> {
   const directory = join(folder, name);
   mkdirSync(directory);
-  const module = new URL("../../src/training/run-lock.ts", import.meta.url).href;
-  const register = new URL("../support/register-typescript.mjs", import.meta.url).href;
   const script = `const { lockRun } = await import(${JSON.stringify(module)}); await lockRun(${JSON.stringify(directory)}); process.stdout.write("held"); setInterval(() => {}, 1000);`;
   const child = spawn(process.execPath, ["--import", register, "--input-type=module", "-e", script]);
   children.push(child);
@@ -76,6 +76,43 @@ describe("a run's folder", () => {
       (await lockRun(directory, 100)).release();
     },
   );
+
+  test("goes to one of two processes that come for it at the same time, also from one that is gone", async () => {
+    const rounds = 40;
+    const directories = Array.from({ length: rounds }, (_, round) => join(folder, `race-${round}`));
+    for (const [round, directory] of directories.entries()) {
+      mkdirSync(directory);
+      if (round % 2 === 0) writeFileSync(join(directory, "run.lock"), JSON.stringify({ pid: 2 ** 30, started: null }));
+    }
+    const script = `
+      const { lockRun } = await import(${JSON.stringify(module)});
+      process.stdout.write("ready\\n");
+      const start = await new Promise((resolve) => process.stdin.once("data", (text) => resolve(Number(text))));
+      const won = [];
+      for (const [round, directory] of ${JSON.stringify(directories)}.entries()) {
+        while (Date.now() < start + 20 * round);
+        await lockRun(directory, -1).then(() => won.push(round), () => {});
+      }
+      process.stdout.write(JSON.stringify(won), () => process.exit());`;
+    const racers = [0, 1].map(() => {
+      const child = spawn(process.execPath, ["--import", register, "--input-type=module", "-e", script]);
+      children.push(child);
+      let text = "";
+      child.stdout.on("data", (data) => {
+        text += data;
+      });
+      const ready = new Promise((resolve) => child.stdout.once("data", resolve));
+      const won = new Promise<number[]>((resolve) =>
+        child.once("close", () => resolve(JSON.parse(text.split("\n")[1] ?? ""))),
+      );
+      return { child, ready, won };
+    });
+    await Promise.all(racers.map(({ ready }) => ready));
+    const start = Date.now() + 100;
+    for (const { child } of racers) child.stdin.end(String(start));
+    const won = (await Promise.all(racers.map((racer) => racer.won))).flat();
+    expect(won.sort((a, b) => a - b)).toEqual(directories.map((_, round) => round));
+  });
 
   test("is free when a kill cut its lock off", async () => {
     const directory = join(folder, "cut");
