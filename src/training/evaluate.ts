@@ -17,7 +17,7 @@ import { averagedCheckpoint } from "./averages.js";
 import { loadCheckpoint } from "./checkpoint.js";
 import { type Evaluation, Evaluator, type LocatedModel } from "./evaluator.js";
 import { fedTensors, wantedInputs } from "./inputs.js";
-import { DEFAULT_BATCH_SIZE, parseRunOptions } from "./options.js";
+import { DEFAULT_BATCH_SIZE, parseRunOptions, type RunOptions } from "./options.js";
 import { bindOptions, evaluated, fixedBatchSize, openData, openOptions } from "./run-data.js";
 import { type LocatedProgram, RunDirectory } from "./run-directory.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "./source.js";
@@ -56,13 +56,17 @@ export interface EvaluateResult extends Evaluation {
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
   const run = new RunDirectory(options.model);
-  if (run.exists) return evaluateRun(run, options);
+  if (run.exists) {
+    refuseLoss(options, `The run ${options.model}`);
+    return evaluateRun(run, options);
+  }
   if (options.checkpoint !== undefined)
     throw new UsageError(`${options.model} is no run, which alone has checkpoints.`);
   if (options.averaged) throw new UsageError(`${options.model} is no run, which alone has averages (averaged).`);
   const source = await openSource(options.model);
   const manifest = readManifest(source.proto, options.model);
   if (manifest) {
+    refuseLoss(options, `The training program ${options.model}`);
     const program = { model: source.proto, manifest, directory: source.directory };
     return evaluateProgram(program, options, undefined, new Map());
   }
@@ -85,6 +89,22 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   }
 }
 
+/** Those of the options that say how data is read, and in which batches. */
+function readingOf(options: EvaluateOptions | RunOptions): Partial<EvaluateOptions> & RunOptions {
+  const { inputs, scale, normalize, imageSize, sequenceLength, batchSize } = options;
+  const reading = { inputs, scale, normalize, imageSize, sequenceLength, batchSize };
+  return Object.fromEntries(Object.entries(reading).filter(([, value]) => value !== undefined));
+}
+
+/** @throws UsageError for a choice of a loss where there is one already. */
+function refuseLoss({ loss, output, classAxis, targetInput }: EvaluateOptions, what: string): void {
+  const given = Object.entries({ loss, output, classAxis, targetInput }).filter(([, value]) => value !== undefined);
+  if (given.length === 0) return;
+  throw new UsageError(
+    `${what} has its loss already, which is what is evaluated. Leave out ${given.map(([name]) => name).join(", ")}; to evaluate with another loss, export the model first (fishy export).`,
+  );
+}
+
 async function evaluateRun(run: RunDirectory, options: EvaluateOptions): Promise<EvaluateResult> {
   const { run: stored } = run.readOptions();
   const path = options.checkpoint ?? run.bestCheckpoint();
@@ -96,17 +116,22 @@ async function evaluateRun(run: RunDirectory, options: EvaluateOptions): Promise
   const carried = new Map(
     [...values].map(([name, { type, dims, data }]) => [name, tensorOver(ort, type, dims, data, `'${name}'`)]),
   );
-  const { inputs, scale, normalize, imageSize, sequenceLength, batchSize } = parseRunOptions(stored);
-  const inherited = { inputs, scale, normalize, imageSize, sequenceLength, batchSize };
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const all = { ...inherited, ...given } as unknown as EvaluateOptions;
+  const all = parseRunOptions({ ...stored, ...readingOf(options) });
   const source = await run.readSource();
   if (options.data !== undefined)
-    return { ...(await evaluateProgram(program, all, source, carried)), step: position.step };
+    return {
+      ...(await evaluateProgram(program, { ...options, ...readingOf(stored), ...readingOf(options) }, source, carried)),
+      step: position.step,
+    };
 
-  const { heldOut, source: batches } = await openData(program, parseRunOptions(stored));
+  if (stored.data === undefined) {
+    throw new UsageError(
+      `The run ${run.path} trained on data in memory, which its folder does not hold. Give data to evaluate on: --data FILE….`,
+    );
+  }
+  const { heldOut, source: batches } = await openData(program, all);
   if (!heldOut) throw new UsageError(`The run ${run.path} held nothing out. Give data: --data FILE….`);
-  const evaluator = await Evaluator.create(program, batches.inputs, { ...threadsOf(all), source });
+  const evaluator = await Evaluator.create(program, batches.inputs, { ...threadsOf(options), source });
   try {
     const weights = await frozenWeights(program, carried);
     return { ...(await evaluator.evaluate(heldOut.batches(), (name) => weights.get(name))), step: position.step };

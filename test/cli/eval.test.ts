@@ -3,7 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { encodeSafetensors } from "../../src/data/safetensors.js";
+import { columnOf, makeDataset } from "../../src/data/dataset.js";
+import { encodeSafetensors, type NamedTensor } from "../../src/data/safetensors.js";
+import { train } from "../../src/training/train.js";
 import { fishy } from "../support/cli.js";
 import { GRAPHS, loadGolden } from "../support/shared.js";
 
@@ -59,11 +61,42 @@ describe("fishy eval", () => {
     expect(table.stdout).toMatch(/accuracy\s+\d+\.\d\d %/);
   });
 
+  it("of a run that trained on data in memory: asks for data", async () => {
+    const x = golden.tensors.get("input/x") as NamedTensor;
+    const labels = golden.tensors.get("target") as NamedTensor;
+    const data = makeDataset("memory", [
+      columnOf("x", x.type, x.dims, x.data),
+      columnOf("labels", labels.type, labels.dims, labels.data),
+    ]);
+    await train({
+      model: MODEL,
+      rewrite: { loss: "softmax-cross-entropy" },
+      data,
+      heldOut: 0.5,
+      optimizer: { name: "sgd", learningRate: 0.1 },
+      batchSize: 2,
+      steps: 1,
+      outDir: path("memory"),
+    });
+    const result = await fishy("eval", path("memory"));
+    expect(result).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/memory trained on data in memory.*Give data to evaluate on: --data FILE/),
+    });
+    expect((await evalJson(path("memory"), "--data", path("golden.safetensors"))).step).toBe(1);
+  });
+
   it("without data, a loss or a checkpoint that fit: a clear error", async () => {
     const noData = await fishy("eval", MODEL, ...LOSS);
     expect(noData).toMatchObject({ code: 2, stderr: expect.stringMatching(/No data is given to evaluate on/) });
     const noLoss = await fishy("eval", MODEL, "--data", path("golden.safetensors"));
     expect(noLoss).toMatchObject({ code: 1, stderr: expect.stringMatching(/no loss.*--loss/) });
+    expect((await fishy("rewrite", MODEL, ...LOSS, "-o", path("lossy.onnx"))).code).toBe(0);
+    const secondLoss = await fishy("eval", path("lossy.onnx"), ...LOSS, "--data", path("golden.safetensors"));
+    expect(secondLoss).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/has its loss already.*Leave out loss/),
+    });
     const noRun = await fishy("eval", MODEL, "--checkpoint", folder, "--data", path("golden.safetensors"));
     expect(noRun).toMatchObject({ code: 2, stderr: expect.stringMatching(/is no run/) });
   });
