@@ -1,5 +1,5 @@
 /** Which runs a report is of: folders of runs, or folders that hold such folders. */
-import { readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { FishyError } from "../errors.js";
 import { RunDirectory } from "../training/run-directory.js";
@@ -20,8 +20,7 @@ export function findRuns(references: readonly string[]): NamedRun[] {
 }
 
 function runsIn(folder: string): NamedRun[] {
-  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false;
-  if (!isFolder)
+  if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw new FishyError(`There is no folder ${folder}. A run is the folder that fishy train wrote (--out).`);
   const runs = readdirSync(folder)
     .sort()

@@ -1,5 +1,5 @@
 /** How many trials run side by side. */
-import { readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { UsageError } from "../errors.js";
@@ -55,9 +55,13 @@ function fitting({ model, data, heldOut }: Pick<TrainOptions, "model" | "data" |
 /** Bytes of files and of the files in folders; what is missing counts nothing. */
 function bytesOf(paths: readonly string[]): number {
   return paths.reduce((sum, path) => {
-    const status = statSync(path, { throwIfNoEntry: false });
-    if (!status?.isDirectory()) return sum + (status?.size ?? 0);
-    const files = readdirSync(path).map((name) => statSync(join(path, name), { throwIfNoEntry: false }));
-    return sum + files.reduce((total, file) => total + (file?.isFile() ? file.size : 0), 0);
+    if (!existsSync(path)) return sum;
+    const status = statSync(path);
+    if (!status.isDirectory()) return sum + status.size;
+    const files = readdirSync(path)
+      .map((name) => join(path, name))
+      .filter(existsSync)
+      .map((file) => statSync(file));
+    return sum + files.reduce((total, file) => total + (file.isFile() ? file.size : 0), 0);
   }, 0);
 }

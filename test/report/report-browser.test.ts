@@ -76,6 +76,7 @@ describe("fishy report", () => {
 
   it.each([
     [["nowhere"], /There is no folder nowhere/],
+    [["package.json/run"], /There is no folder package.json\/run/],
     [[folder], /holds no run/],
   ])("refuses %j", async (references, message) => {
     const { code, stderr } = await fishy("report", ...references);
