@@ -43,7 +43,8 @@ export function lossReduction(
   inputs: readonly string[],
 ): LossReduction {
   const batch = inputs.map((name) => types.get(name)?.shape?.[0]).find((dim) => dim !== undefined);
-  const varying = dependents(topologicalOrder(index.graph), requiredInputs(index.graph));
+  const order = topologicalOrder(index.graph);
+  const varying = dependents(order, requiredInputs(index.graph));
   const varies = (name: string) => varying.has(name);
   /** Whether a dimension is the batch's; undefined where shapes do not tell. */
   const hasBatch = (name: string): boolean | undefined => {
@@ -54,11 +55,11 @@ export function lossReduction(
     }
     return batch > 1 && typeof shape[0] === "number" && shape[0] % batch === 0;
   };
-  /** Whether every number between the mean and the network belongs to an example of its own. */
-  const isByExample = (name: string): boolean => {
-    if (hasBatch(name) !== true) return false;
-    const node = index.producer(name);
-    if (!node || node.domain) return true;
+  /** Whether every number between the mean and the network belongs to an example of its own, by value. */
+  const byExample = new Map<string, boolean>();
+  const isByExample = (name: string): boolean => byExample.get(name) ?? hasBatch(name) === true;
+  const keepsExamples = (node: NodeProto): boolean => {
+    if (node.domain) return true;
     if (node.opType === "ReduceSum" || node.opType === "ReduceMean") {
       const axes = index.constant(node.input[1] ?? "");
       const rank = types.get(node.input[0] ?? "")?.shape?.length ?? 0;
@@ -69,10 +70,9 @@ export function lossReduction(
     return node.input.every((input) => !input || !varies(input) || isByExample(input));
   };
 
-  const follow = (name: string): Reduced => {
-    if (!varies(name)) return { kind: "constant" };
-    const node = index.producer(name);
-    if (!node || node.domain || hasBatch(name) !== false) return UNKNOWN;
+  const reduced = new Map<string, Reduced>();
+  const follow = (name: string): Reduced => (varies(name) ? (reduced.get(name) ?? UNKNOWN) : { kind: "constant" });
+  const reduce = (node: NodeProto): Reduced => {
     const [first = "", second = ""] = node.input;
     switch (node.opType) {
       case "SoftmaxCrossEntropyLoss":
@@ -101,6 +101,15 @@ export function lossReduction(
         return LINEAR.has(node.opType ?? "") ? follow(first) : UNKNOWN;
     }
   };
+  // In the order of the graph, in which values that many others read are judged once.
+  for (const node of order) {
+    for (const output of node.output) {
+      if (!varies(output)) continue;
+      const has = hasBatch(output);
+      byExample.set(output, has === true && keepsExamples(node));
+      if (has === false && !node.domain) reduced.set(output, reduce(node));
+    }
+  }
   const result = follow(loss);
   return result.kind === "constant" ? UNKNOWN : result;
 }

@@ -8,9 +8,10 @@ import { lossReduction } from "../../src/rewrite/loss-reduction.js";
 const FLOAT = DataType.FLOAT;
 
 /** The reduction of `loss`, a scalar; other values are [n, 3]. */
-function reductionOf(b: GraphBuilder, loss: string, scalars: readonly string[] = []) {
+function reductionOf(b: GraphBuilder, loss: string, scalars: Iterable<string> = []) {
+  const isScalar = new Set([loss, ...scalars]);
   const names = ["x", ...b.graph.node.flatMap(({ output }) => output)];
-  const shapeOf = (name: string): Dim[] => (name === loss || scalars.includes(name) ? [] : ["n", 3]);
+  const shapeOf = (name: string): Dim[] => (isScalar.has(name) ? [] : ["n", 3]);
   const types = new Map(names.map((name) => [name, { elemType: FLOAT, shape: shapeOf(name) }]));
   return lossReduction(new GraphIndex(b.graph), types, loss, ["x"]).kind;
 }
@@ -26,6 +27,32 @@ test("of tens of thousands of operators one after the other", () => {
   let value = "x";
   for (let i = 0; i < 20_000; i++) value = b.op("Tanh", [value]);
   expect(reductionOf(b, b.reduce("ReduceMean", value, undefined, false))).toBe("mean");
+});
+
+test("of sums whose terms are one value, again and again", () => {
+  const b = withInput();
+  let value = "x";
+  for (let i = 0; i < 100; i++) value = b.add(value, value);
+  let loss = b.reduce("ReduceMean", value, undefined, false);
+  const scalars = [loss];
+  for (let i = 0; i < 100; i++) {
+    loss = b.add(loss, loss);
+    scalars.push(loss);
+  }
+  expect(reductionOf(b, loss, scalars)).toBe("mean");
+});
+
+test("of tens of thousands of operators on each element, between the network and the mean and after it", () => {
+  const b = withInput();
+  let value = "x";
+  for (let i = 0; i < 20_000; i++) value = b.op("Neg", [value]);
+  let loss = b.reduce("ReduceSum", value, undefined, false);
+  const scalars = [loss];
+  for (let i = 0; i < 20_000; i++) {
+    loss = b.op("Neg", [loss]);
+    scalars.push(loss);
+  }
+  expect(reductionOf(b, loss, scalars)).toBe("sum");
 });
 
 test("a mean over what a branch computes from the batch is of no known kind", () => {
