@@ -8,11 +8,12 @@ import { DataType } from "../onnx/proto.js";
 import type { TensorData } from "../onnx/tensor.js";
 import { allocateBuffer, type Buffer, DoubleBuffer } from "../runtime/buffers.js";
 import { loadRuntime, type Tensor } from "../runtime/ort.js";
-import { createSession, type Session } from "../runtime/session.js";
+import type { Session } from "../runtime/session.js";
 import { type AccumulationGraph, accumulatedOutputs, buildAccumulationGraph, WEIGHT } from "./accumulation.js";
 import { type Accumulation, deviceOf, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
 import { StateBuffers } from "./state.js";
 import type { StatisticsBatches } from "./statistics-batches.js";
+import { releaseLoaded, stepSession } from "./step-sessions.js";
 import { diagnosticsOf, type LoadedStep, Stepper } from "./stepper.js";
 
 export interface AccumulatingOptions extends EngineOptions {
@@ -141,7 +142,7 @@ export class AccumulatingStepper extends Stepper {
 
   override async release(): Promise<void> {
     await super.release();
-    for (const loading of this.adding.values()) await (await loading).session.release();
+    await releaseLoaded(this.adding.values(), ({ session }) => [session]);
     this.adding.clear();
     await this.accumulating.statistics?.close();
   }
@@ -213,14 +214,8 @@ export class AccumulatingStepper extends Stepper {
   }
 
   private async buildAdding(sampled: boolean): Promise<LoadedAccumulation> {
-    const { program, threads } = this.options;
-    const device = deviceOf(this.options);
-    const graph = buildAccumulationGraph(program, this.shapesOf(), sampled, device.kind);
-    const session = await createSession(graph.model, {
-      device,
-      purpose: "the accumulation of gradients",
-      ...(threads !== undefined && { threads }),
-    });
-    return { graph, session };
+    const { kind } = deviceOf(this.options);
+    const graph = buildAccumulationGraph(this.options.program, this.shapesOf(), sampled, kind);
+    return { graph, session: await stepSession(graph.model, "the accumulation of gradients", this.options) };
   }
 }

@@ -10,9 +10,11 @@ import { BoundSession, DeviceCopies } from "../runtime/bound-session.js";
 import { allocateBuffer, type Buffer, type DoubleBuffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
-import { type BoundGraph, buildBoundGraph, switchesOf } from "./bound-graph.js";
-import { checkBatch, type Engine, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
+import { type BoundGraph, buildBoundGraph } from "./bound-graph.js";
+import type { Engine, EngineOptions, StepOutcome } from "./engine.js";
+import { FedValues, requireFed } from "./fed-values.js";
 import { StateBuffers } from "./state.js";
+import { releaseLoaded } from "./step-sessions.js";
 
 interface LoadedStep extends BoundGraph {
   readonly session: BoundSession;
@@ -29,14 +31,10 @@ export interface BoundStepperOptions extends EngineOptions {
 
 export class BoundStepper implements Engine {
   readonly stepsPerRun = 1;
-  private readonly loaded = new Map<string, Promise<LoadedStep>>();
-  /** What batches fill. */
-  private readonly batch = new Map<string, Buffer>();
-  private readonly batchData: ReadonlyMap<string, TensorData>;
+  private readonly loaded = new Map<string, readonly Promise<LoadedStep>[]>();
+  private readonly fed: FedValues;
   /** The int32 twins of int64 inputs. */
   private readonly narrow = new Map<string, Buffer>();
-  private readonly seedBuffer: Buffer;
-  private readonly scalars = new Map<string, Buffer>();
   /** The state in GPU buffers, under `model:` and `state:` names; empty until the first step. */
   private readonly device = new Map<string, Tensor>();
   private isHostNewer = true;
@@ -48,17 +46,10 @@ export class BoundStepper implements Engine {
     private readonly copies: DeviceCopies,
     readonly state: StateBuffers,
   ) {
+    this.fed = new FedValues(ort, options);
     for (const { name, type, dims } of options.inputs) {
-      const shape = [options.batchSize, ...dims];
-      this.batch.set(name, allocateBuffer(ort, type, shape, `input '${name}'`));
-      if (type === DataType.INT64) {
-        this.narrow.set(name, allocateBuffer(ort, DataType.INT32, shape, `input '${name}'`));
-      }
-    }
-    this.batchData = new Map([...this.batch].map(([name, { data }]) => [name, data]));
-    this.seedBuffer = allocateBuffer(ort, DataType.INT64, [], "the seed");
-    for (const name of Object.keys(options.optimizer.hyperparameters(1))) {
-      this.scalars.set(name, allocateBuffer(ort, DataType.FLOAT, [], `hyperparameter '${name}'`));
+      if (type !== DataType.INT64) continue;
+      this.narrow.set(name, allocateBuffer(ort, DataType.INT32, [options.batchSize, ...dims], `input '${name}'`));
     }
   }
 
@@ -71,19 +62,15 @@ export class BoundStepper implements Engine {
   }
 
   fill(_slot: number, batch: Batch): void {
-    checkBatch(batch, this.options);
-    batch.fill(this.batchData);
-    for (const [name, { data }] of this.narrow) narrowInto(data as Int32Array, this.batchData.get(name), name);
+    this.fed.fill(batch);
+    for (const [name, { data }] of this.narrow) narrowInto(data as Int32Array, this.fed.batchData.get(name), name);
   }
 
   async run(step: number): Promise<[StepOutcome]> {
-    const { optimizer, program, seed } = this.options;
+    const { program } = this.options;
     const loaded = await this.load(step);
     const { graph, session } = loaded;
-    (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(seed, step);
-    for (const [name, value] of Object.entries(optimizer.hyperparameters(step))) {
-      (this.scalars.get(name)?.data as Float32Array)[0] = value;
-    }
+    this.fed.setStep(step);
     if (this.isHostNewer) await this.upload();
     const outputs = await session.run(await this.feedsOf(loaded));
     const numbers = (output: string) => (outputs[output] as Tensor).data as Float32Array;
@@ -127,17 +114,13 @@ export class BoundStepper implements Engine {
 
   carriedTensor(name: string): Tensor | undefined {
     if (this.isDeviceNewer) throw new Error("the state on the device is newer; synchronise first");
-    return this.state.model.get(name)?.current.tensor ?? this.state.frozen.get(name);
+    return this.state.carriedTensor(name);
   }
 
   async release(): Promise<void> {
     for (const tensor of this.device.values()) tensor.dispose();
     this.device.clear();
-    for (const step of this.loaded.values()) {
-      const { session, hostSession } = await step;
-      await session.release();
-      await hostSession?.release();
-    }
+    await releaseLoaded([...this.loaded.values()].flat(), ({ session, hostSession }) => [session, hostSession]);
     this.loaded.clear();
     await this.copies.release();
   }
@@ -164,7 +147,7 @@ export class BoundStepper implements Engine {
   private async feedsOf({ graph, model, host, hostSession }: LoadedStep): Promise<Record<string, Tensor>> {
     const known = new Map<string, Tensor>();
     for (const [name, input] of graph.stateInputs) known.set(input, this.device.get(`state:${name}`) as Tensor);
-    for (const [name, input] of graph.hyperparameters) known.set(input, (this.scalars.get(name) as Buffer).tensor);
+    for (const [name, input] of graph.hyperparameters) known.set(input, this.fed.hyperparameter(name).tensor);
     const feedsFor = ({ graph: { input } }: typeof model) =>
       Object.fromEntries(input.map(({ name = "" }) => [name, known.get(name) ?? this.inputTensor(name)]));
     if (host && hostSession) {
@@ -178,25 +161,27 @@ export class BoundStepper implements Engine {
 
   private inputTensor(name: string): Tensor {
     const tensor =
-      (this.narrow.get(name) ?? this.batch.get(name))?.tensor ??
+      this.narrow.get(name)?.tensor ??
+      this.fed.input(name) ??
       this.device.get(`model:${name}`) ??
       this.device.get(`frozen:${name}`) ??
-      this.state.frozen.get(name) ??
-      (name === this.options.program.manifest.seed ? this.seedBuffer.tensor : undefined);
-    if (!tensor) throw new FishyError(`Nothing feeds the program's input '${name}'.`);
-    return tensor;
+      this.state.frozen.get(name);
+    return requireFed(tensor, name);
   }
 
-  private load(step: number): Promise<LoadedStep> {
+  /** The graph of a step: of its parts, and of the branches that its hyperparameters choose. */
+  private async load(step: number): Promise<LoadedStep> {
     const { optimizer } = this.options;
-    const parts = optimizer.schedule(step);
-    const fixed = switchesOf(optimizer, step);
-    const key = JSON.stringify([parts.statistics, parts.roots, ...fixed]);
-    let loading = this.loaded.get(key);
-    if (!loading) {
-      loading = this.build(step);
-      this.loaded.set(key, loading);
+    const { statistics, roots } = optimizer.schedule(step);
+    const values = optimizer.hyperparameters(step);
+    const key = `${statistics}/${roots}`;
+    const variants = this.loaded.get(key) ?? [];
+    for (const variant of variants) {
+      const loaded = await variant;
+      if ([...loaded.fixed].every(([name, value]) => values[name] === value)) return loaded;
     }
+    const loading = this.build(step);
+    this.loaded.set(key, [...variants, loading]);
     return loading;
   }
 
@@ -204,7 +189,8 @@ export class BoundStepper implements Engine {
     const { program, optimizer, inputs, batchSize, threads, strict = false } = this.options;
     const parts = optimizer.schedule(step);
     const shapes = new Map(inputs.map(({ name, dims }) => [name, [batchSize, ...dims]]));
-    const bound = await buildBoundGraph(program, optimizer, { parts, shapes, fixed: switchesOf(optimizer, step) });
+    const hyperparameters = optimizer.hyperparameters(step);
+    const bound = await buildBoundGraph(program, optimizer, { parts, shapes, hyperparameters });
     const purpose = ["the training step", parts.statistics && "statistics", parts.roots && "roots"]
       .filter(Boolean)
       .join(" with ");

@@ -10,10 +10,11 @@ import { elementCount, newData, type TensorData } from "../onnx/tensor.js";
 import type { StepSchedule } from "../optimizers/optimizer.js";
 import type { DoubleBuffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor, tensorOver } from "../runtime/ort.js";
-import { createSession, type Session } from "../runtime/session.js";
+import type { Session } from "../runtime/session.js";
 import { checkBatch, deviceOf, type Engine, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
 import { buildLoopedGraph, type LoopedGraph } from "./looped-graph.js";
 import { StateBuffers } from "./state.js";
+import { releaseLoaded, stepSession } from "./step-sessions.js";
 
 export interface LoopedOptions extends EngineOptions {
   /** Most steps of one run, at least 1. */
@@ -146,11 +147,11 @@ export class LoopedStepper implements Engine {
   }
 
   carriedTensor(name: string): Tensor | undefined {
-    return this.state.model.get(name)?.current.tensor ?? this.state.frozen.get(name);
+    return this.state.carriedTensor(name);
   }
 
   async release(): Promise<void> {
-    await (await this.loading)?.session.release();
+    if (this.loading) await releaseLoaded([this.loading], ({ session }) => [session]);
     this.loading = undefined;
   }
 
@@ -199,7 +200,7 @@ export class LoopedStepper implements Engine {
   }
 
   private async build(): Promise<Loaded> {
-    const { program, optimizer, inputs, batchSize, threads, totalSteps } = this.options;
+    const { program, optimizer, inputs, batchSize, totalSteps } = this.options;
     const device = deviceOf(this.options);
     const graph = buildLoopedGraph(program, optimizer, {
       kinds: kindsOf(optimizer.schedule, totalSteps),
@@ -211,12 +212,7 @@ export class LoopedStepper implements Engine {
       const blocks = optimizer.blocks?.get(name)?.length ?? 0;
       this.blockMetrics.set(name, this.stack(DataType.FLOAT, [blocks], `metric '${name}'`));
     }
-    const session = await createSession(graph.model, {
-      device,
-      purpose: "the training steps",
-      ...(threads !== undefined && { threads }),
-    });
-    return { graph, session };
+    return { graph, session: await stepSession(graph.model, "the training steps", this.options) };
   }
 }
 

@@ -43,7 +43,7 @@ export async function reportPlacement(
   const shapes = shapesOf(program, sizes);
   const parts = { statistics: true, roots: true };
   if (device === "webgpu") {
-    const bound = await buildBoundGraph(program, optimizer, { parts, shapes, fixed: new Map(), accepts: "defects" });
+    const bound = await buildBoundGraph(program, optimizer, { parts, shapes, accepts: "defects" });
     const onHost = bound.host?.graph.node.length ?? 0;
     const nodes = bound.model.graph.node.length + onHost;
     return { device, optimizer: name, nodes, onHost, misplaced: bound.misplaced };

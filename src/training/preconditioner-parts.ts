@@ -27,9 +27,16 @@ export interface PreconditionerParts {
   readonly gradients: Optimizer;
 }
 
+const SENT = "sent/";
+
 /** The state under which a gradient leaves the graph. */
 export function sentName(role: SentRole, name: string): string {
-  return `sent/${role}/${name}`;
+  return `${SENT}${role}/${name}`;
+}
+
+/** Whether a state's name is that of a gradient that leaves the graph. */
+export function isSent(state: string): boolean {
+  return state.startsWith(SENT);
 }
 
 /** @throws UsageError where the statistics cannot be taken elsewhere. */

@@ -7,6 +7,7 @@ import { allocateBuffer, type Buffer, DoubleBuffer } from "../runtime/buffers.js
 import { loadRuntime, type Tensor, tensorOver } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
 import type { FromSecond, SecondStart, SentPart, ToSecond } from "./second-device.js";
+import { releaseLoaded } from "./step-sessions.js";
 
 const port = parentPort as NonNullable<typeof parentPort>;
 const { device, threads, parts, state: initial, blocks } = workerData as SecondStart;
@@ -68,7 +69,7 @@ function copies(names: Iterable<string>): [string, TensorData][] {
   });
 }
 
-async function answer(message: ToSecond): Promise<FromSecond> {
+async function answer(message: Exclude<ToSecond, { kind: "stop" }>): Promise<FromSecond> {
   if (message.kind === "state") return { kind: "done", id: message.id, state: copies(state.keys()), metrics: [] };
   const told: [string, number[]][] = [];
   for (const part of parts) {
@@ -79,10 +80,10 @@ async function answer(message: ToSecond): Promise<FromSecond> {
 
 // One after the other, in the order in which they came.
 let last: Promise<void> = Promise.resolve();
-port.on("message", (message: ToSecond | { kind: "stop" }) => {
+port.on("message", (message: ToSecond) => {
   last = last.then(async () => {
     if (message.kind === "stop") {
-      for (const session of sessions.values()) await (await session).release();
+      await releaseLoaded(sessions.values(), (session) => [session]);
       port.close();
       return;
     }

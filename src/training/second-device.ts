@@ -36,7 +36,8 @@ export type ToSecond =
       /** State to send back. */
       readonly wanted: readonly string[];
     }
-  | { readonly kind: "state"; readonly id: number };
+  | { readonly kind: "state"; readonly id: number }
+  | { readonly kind: "stop" };
 
 export type FromSecond =
   | {
@@ -103,7 +104,7 @@ export class SecondDevice {
     this.worker.removeAllListeners("exit");
     const exit = new Promise((resolve) => this.worker.once("exit", resolve));
     if (this.failure) return;
-    this.worker.postMessage({ kind: "stop" });
+    this.send({ kind: "stop" });
     await exit;
   }
 
@@ -112,8 +113,12 @@ export class SecondDevice {
     const id = this.ids++;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage(make(id));
+      this.send(make(id));
     });
+  }
+
+  private send(message: ToSecond): void {
+    this.worker.postMessage(message);
   }
 
   private fail(error: Error): void {

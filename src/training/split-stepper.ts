@@ -3,7 +3,6 @@
  * follow; a step with roots waits for them, so that numbers are those of one device.
  */
 import type { Batch } from "../data/source.js";
-import { FishyError } from "../errors.js";
 import { DataType } from "../onnx/proto.js";
 import type { TensorData } from "../onnx/tensor.js";
 import type { StepSchedule } from "../optimizers/optimizer.js";
@@ -11,12 +10,15 @@ import type { PartInput } from "../optimizers/program.js";
 import { allocateBuffer, type Buffer, type DoubleBuffer } from "../runtime/buffers.js";
 import type { Device } from "../runtime/devices.js";
 import { loadRuntime, type Runtime, type Tensor } from "../runtime/ort.js";
-import { createSession, type Session } from "../runtime/session.js";
-import { checkBatch, deviceOf, type Engine, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
-import { type PreconditionerParts, sentName, splitOptimizer } from "./preconditioner-parts.js";
+import type { Session } from "../runtime/session.js";
+import { deviceOf, type Engine, type EngineOptions, type StepOutcome } from "./engine.js";
+import { FedValues, requireFed } from "./fed-values.js";
+import { isSent, type PreconditionerParts, sentName, splitOptimizer } from "./preconditioner-parts.js";
 import { SecondDevice, type SentPart, sentPart } from "./second-device.js";
+import { MetricBuffers, SplitMetrics } from "./split-metrics.js";
 import { StateBuffers } from "./state.js";
 import { buildStepGraph, type StepGraph } from "./step-graph.js";
+import { releaseLoaded, stepSession } from "./step-sessions.js";
 
 export interface SplitOptions extends EngineOptions {
   readonly preconditionerDevice: Device;
@@ -37,27 +39,23 @@ export class SplitStepper implements Engine {
   private second: SecondDevice | undefined;
   /** What the second device has been asked for and nobody has waited for, oldest first. */
   private readonly inFlight: Promise<unknown>[] = [];
-  private readonly buffers = new Map<string, Buffer>();
-  private readonly batchData: ReadonlyMap<string, TensorData>;
+  private readonly fed: FedValues;
+  private readonly loss: Buffer;
+  private readonly metrics: MetricBuffers;
+  /** Gradients that leave the step, by their names in the state. */
+  private readonly sent = new Map<string, Buffer>();
 
   private constructor(
-    private readonly ort: Runtime,
+    ort: Runtime,
     private readonly options: SplitOptions,
     private readonly parts: PreconditionerParts,
     readonly state: StateBuffers,
   ) {
-    const { inputs, batchSize, program, optimizer } = options;
-    const data = new Map<string, TensorData>();
-    for (const { name, type, dims } of inputs) {
-      data.set(name, this.buffer(`input:${name}`, type, [batchSize, ...dims]).data);
-    }
-    this.batchData = data;
-    this.buffer(`input:${program.manifest.seed}`, DataType.INT64, []);
-    this.buffer("loss", DataType.FLOAT, []);
-    for (const name of Object.keys(optimizer.hyperparameters(1)))
-      this.buffer(`hyperparameter:${name}`, DataType.FLOAT, []);
+    this.fed = new FedValues(ort, options);
+    this.loss = allocateBuffer(ort, DataType.FLOAT, [], "the loss");
+    this.metrics = new MetricBuffers(ort, options.optimizer);
     for (const { name, dims } of parts.whole.state) {
-      if (name.startsWith("sent/")) this.buffer(name, DataType.FLOAT, dims);
+      if (isSent(name)) this.sent.set(name, allocateBuffer(ort, DataType.FLOAT, dims, `'${name}'`));
     }
   }
 
@@ -70,8 +68,7 @@ export class SplitStepper implements Engine {
   }
 
   fill(_slot: number, batch: Batch): void {
-    checkBatch(batch, this.options);
-    batch.fill(this.batchData);
+    this.fed.fill(batch);
   }
 
   async prepare(step: number): Promise<void> {
@@ -81,33 +78,31 @@ export class SplitStepper implements Engine {
   }
 
   async run(step: number): Promise<[StepOutcome]> {
-    const { optimizer, program, seed } = this.options;
+    const { optimizer, program } = this.options;
     const schedule = optimizer.schedule(step);
     const { graph, session } = await this.load(schedule);
-    (this.known(`input:${program.manifest.seed}`).data as BigInt64Array)[0] = stepSeed(seed, step);
-    for (const [name, value] of Object.entries(optimizer.hyperparameters(step))) {
-      (this.known(`hyperparameter:${name}`).data as Float32Array)[0] = value;
-    }
+    this.fed.setStep(step);
     const feeds: Record<string, Tensor> = {};
-    for (const name of graph.inputs) feeds[name] = this.buffers.get(`input:${name}`)?.tensor ?? this.carried(name);
-    for (const [name, input] of graph.stateInputs) feeds[input] = this.stateBuffer(name).current.tensor;
-    for (const [name, input] of graph.hyperparameters) feeds[input] = this.known(`hyperparameter:${name}`).tensor;
+    for (const name of graph.inputs) feeds[name] = requireFed(this.fed.input(name) ?? this.carriedTensor(name), name);
+    for (const [name, input] of graph.stateInputs) feeds[input] = this.state.optimizerBuffer(name).current.tensor;
+    for (const [name, input] of graph.hyperparameters) feeds[input] = this.fed.hyperparameter(name).tensor;
     const written: DoubleBuffer[] = [];
-    const fetches: Record<string, Tensor> = { [program.manifest.lossOutput]: this.known("loss").tensor };
+    const fetches: Record<string, Tensor> = { [program.manifest.lossOutput]: this.loss.tensor };
     const write = (output: string, buffer: DoubleBuffer) => {
       fetches[output] = buffer.next.tensor;
       written.push(buffer);
     };
-    for (const [name, output] of graph.carried) write(output, this.modelBuffer(name));
+    for (const [name, output] of graph.carried) write(output, this.state.modelBuffer(name));
     for (const [name, output] of graph.state) {
-      if (name.startsWith("sent/")) fetches[output] = this.known(name).tensor;
-      else write(output, this.stateBuffer(name));
+      if (isSent(name)) fetches[output] = this.sentBuffer(name).tensor;
+      else write(output, this.state.optimizerBuffer(name));
     }
-    const metrics = this.fetchMetrics(graph.metrics, graph.blockMetrics, fetches);
+    const metrics = new SplitMetrics(this.metrics, optimizer);
+    for (const outputs of [graph.metrics, graph.blockMetrics]) metrics.fetch(outputs, fetches);
     // Statistics with weight decay read the parameters as they are before the step.
     const before = schedule.statistics ? this.sentParameters() : [];
     await session.run(feeds, fetches);
-    const loss = (this.known("loss").data as Float32Array)[0] as number;
+    const loss = (this.loss.data as Float32Array)[0] as number;
     if (!Number.isFinite(loss)) return [{ loss, metrics: {}, blockMetrics: {} }];
     for (const buffer of written) buffer.swap();
     if (schedule.statistics || schedule.roots) {
@@ -115,8 +110,7 @@ export class SplitStepper implements Engine {
       const done = this.ask(schedule, before);
       if (schedule.roots || this.tells(schedule)) {
         const { state, metrics: told } = await done;
-        for (const [name, data] of state)
-          (this.stateBuffer(name).current.data as Float32Array).set(data as Float32Array);
+        this.receive(state);
         for (const [name, values] of told) metrics.add(name, values);
       }
     }
@@ -128,20 +122,27 @@ export class SplitStepper implements Engine {
     if (!this.second) return;
     await this.settle(0);
     const { state } = await this.second.state();
-    for (const [name, data] of state) (this.stateBuffer(name).current.data as Float32Array).set(data as Float32Array);
+    this.receive(state);
   }
 
   carriedTensor(name: string): Tensor | undefined {
-    return this.state.model.get(name)?.current.tensor ?? this.state.frozen.get(name);
+    return this.state.carriedTensor(name);
   }
 
   async release(): Promise<void> {
     await this.second?.stop();
     this.second = undefined;
-    for (const loading of this.graphs.values()) await (await loading).session.release();
-    await (await this.updating)?.release();
+    await releaseLoaded(this.graphs.values(), ({ session }) => [session]);
+    if (this.updating) await releaseLoaded([this.updating], (session) => [session]);
     this.graphs.clear();
     this.updating = undefined;
+  }
+
+  /** Takes state that the second device sends. */
+  private receive(state: readonly [string, TensorData][]): void {
+    for (const [name, data] of state) {
+      (this.state.optimizerBuffer(name).current.data as Float32Array).set(data as Float32Array);
+    }
   }
 
   /** Waits until at most `left` requests are unanswered. */
@@ -156,12 +157,12 @@ export class SplitStepper implements Engine {
     if (schedule.statistics) {
       for (const { role, name } of this.parts.statistics.inputs.values()) {
         if (role === "gradient" || role === "statisticsGradient") {
-          fed.push([`${role}:${name}`, this.known(sentName(role, name)).data.slice() as TensorData]);
+          fed.push([`${role}:${name}`, this.sentBuffer(sentName(role, name)).data.slice() as TensorData]);
         }
       }
     }
     for (const name of Object.keys(this.options.optimizer.hyperparameters(1))) {
-      fed.push([`hyperparameter:${name}`, this.known(`hyperparameter:${name}`).data.slice() as TensorData]);
+      fed.push([`hyperparameter:${name}`, this.fed.hyperparameter(name).data.slice() as TensorData]);
     }
     const parts: SentPart["name"][] = [
       ...(schedule.statistics ? (["statistics"] as const) : []),
@@ -182,7 +183,7 @@ export class SplitStepper implements Engine {
       threads,
       parts: [sentPart("statistics", statistics, optimizer), ...(roots ? [sentPart("roots", roots, optimizer)] : [])],
       state: [...owned].map((name) => {
-        const { type, dims, data } = this.stateBuffer(name).current;
+        const { type, dims, data } = this.state.optimizerBuffer(name).current;
         return { name, type, dims, data };
       }),
       blocks: Object.fromEntries([...(optimizer.blocks ?? [])].map(([name, blocks]) => [name, blocks.length])),
@@ -190,38 +191,37 @@ export class SplitStepper implements Engine {
   }
 
   /** The update by itself, from gradients that the step has sent. */
-  private async update(metrics: Metrics): Promise<void> {
+  private async update(metrics: SplitMetrics): Promise<void> {
     const { update } = this.parts;
     const session = await this.loadUpdate();
     const feeds: Record<string, Tensor> = {};
     for (const [input, part] of update.inputs) feeds[input] = this.updateInput(part);
     const fetches: Record<string, Tensor> = {};
     const written: DoubleBuffer[] = [];
-    const [scalars, blocks] = [new Map<string, string>(), new Map<string, string>()];
+    const told = new Map<string, string>();
     for (const [output, { role, name }] of update.outputs) {
-      if (role === "metric") scalars.set(name, output);
-      else if (role === "blockMetric") blocks.set(name, output);
+      if (role === "metric" || role === "blockMetric") told.set(name, output);
       else {
-        const buffer = role === "parameter" ? this.modelBuffer(name) : this.stateBuffer(name);
+        const buffer = role === "parameter" ? this.state.modelBuffer(name) : this.state.optimizerBuffer(name);
         fetches[output] = buffer.next.tensor;
         written.push(buffer);
       }
     }
-    metrics.fetch(scalars, blocks, fetches);
+    metrics.fetch(told, fetches);
     await session.run(feeds, fetches);
     for (const buffer of written) buffer.swap();
   }
 
   private updateInput({ role, name }: PartInput): Tensor {
-    if (role === "parameter") return this.modelBuffer(name).current.tensor;
-    if (role === "state") return this.stateBuffer(name).current.tensor;
-    return this.known(role === "hyperparameter" ? `hyperparameter:${name}` : sentName(role, name)).tensor;
+    if (role === "parameter") return this.state.modelBuffer(name).current.tensor;
+    if (role === "state") return this.state.optimizerBuffer(name).current.tensor;
+    return (role === "hyperparameter" ? this.fed.hyperparameter(name) : this.sentBuffer(sentName(role, name))).tensor;
   }
 
   private sentParameters(): [string, TensorData][] {
     return [...this.parts.statistics.inputs.values()]
       .filter(({ role }) => role === "parameter")
-      .map(({ name }) => [`parameter:${name}`, this.modelBuffer(name).current.data.slice() as TensorData]);
+      .map(({ name }) => [`parameter:${name}`, this.state.modelBuffer(name).current.data.slice() as TensorData]);
   }
 
   /** Whether the statistics of a step have something to tell. */
@@ -229,46 +229,9 @@ export class SplitStepper implements Engine {
     return statistics && [...this.parts.statistics.outputs.values()].some(({ role }) => role !== "state");
   }
 
-  private fetchMetrics(
-    scalars: ReadonlyMap<string, string>,
-    blocks: ReadonlyMap<string, string>,
-    fetches: Record<string, Tensor>,
-  ): Metrics {
-    const metrics = new Metrics((name, dims) => this.buffer(`metric:${name}`, DataType.FLOAT, dims), this.options);
-    metrics.fetch(scalars, blocks, fetches);
-    return metrics;
-  }
-
-  private buffer(name: string, type: DataType, dims: readonly number[]): Buffer {
-    let buffer = this.buffers.get(name);
-    if (!buffer) {
-      buffer = allocateBuffer(this.ort, type, dims, `'${name}'`);
-      this.buffers.set(name, buffer);
-    }
-    return buffer;
-  }
-
-  private known(name: string): Buffer {
-    const buffer = this.buffers.get(name);
-    if (!buffer) throw new Error(`there is no buffer '${name}'`);
-    return buffer;
-  }
-
-  private carried(name: string): Tensor {
-    const tensor = this.carriedTensor(name);
-    if (!tensor) throw new FishyError(`Nothing feeds the program's input '${name}'.`);
-    return tensor;
-  }
-
-  private modelBuffer(name: string): DoubleBuffer {
-    const buffer = this.state.model.get(name);
-    if (!buffer) throw new Error(`the step writes '${name}', which is not carried`);
-    return buffer;
-  }
-
-  private stateBuffer(name: string): DoubleBuffer {
-    const buffer = this.state.optimizer.get(name);
-    if (!buffer) throw new Error(`the optimizer declares no state '${name}'`);
+  private sentBuffer(name: string): Buffer {
+    const buffer = this.sent.get(name);
+    if (!buffer) throw new Error(`no gradient is sent as '${name}'`);
     return buffer;
   }
 
@@ -290,56 +253,11 @@ export class SplitStepper implements Engine {
       shapes: new Map(inputs.map(({ name, dims }) => [name, [batchSize, ...dims]])),
       device: device.kind,
     });
-    return { graph, session: await this.session(graph.model, "the training step") };
+    return { graph, session: await stepSession(graph.model, "the training step", this.options) };
   }
 
   private loadUpdate(): Promise<Session> {
-    this.updating ??= this.session(this.parts.update.model, "the update");
+    this.updating ??= stepSession(this.parts.update.model, "the update", this.options);
     return this.updating;
-  }
-
-  private session(model: StepGraph["model"], purpose: string): Promise<Session> {
-    const { threads } = this.options;
-    return createSession(model, { device: deviceOf(this.options), purpose, ...(threads !== undefined && { threads }) });
-  }
-}
-
-/** The metrics of a step, from both devices. */
-class Metrics {
-  private readonly buffers = new Map<string, Buffer>();
-  private readonly told = new Map<string, readonly number[]>();
-
-  constructor(
-    private readonly bufferOf: (name: string, dims: readonly number[]) => Buffer,
-    private readonly options: EngineOptions,
-  ) {}
-
-  fetch(
-    scalars: ReadonlyMap<string, string>,
-    blocks: ReadonlyMap<string, string>,
-    fetches: Record<string, Tensor>,
-  ): void {
-    for (const [name, output] of [...scalars, ...blocks]) {
-      const count = this.options.optimizer.blocks?.get(name)?.length;
-      const buffer = this.bufferOf(name, count === undefined ? [] : [count]);
-      this.buffers.set(name, buffer);
-      fetches[output] = buffer.tensor;
-    }
-  }
-
-  add(name: string, values: readonly number[]): void {
-    this.told.set(name, values);
-  }
-
-  read(): Pick<StepOutcome, "metrics" | "blockMetrics"> {
-    const all = new Map(this.told);
-    for (const [name, { data }] of this.buffers) all.set(name, [...(data as Float32Array)]);
-    const { blocks } = this.options.optimizer;
-    const [metrics, blockMetrics] = [{} as Record<string, number>, {} as Record<string, readonly number[]>];
-    for (const [name, values] of all) {
-      if (blocks?.has(name)) blockMetrics[name] = values;
-      else metrics[name] = values[0] as number;
-    }
-    return { metrics, blockMetrics };
   }
 }

@@ -62,6 +62,23 @@ export class StateBuffers {
     return { model: view(this.model), optimizer: view(this.optimizer) };
   }
 
+  /** A parameter, a running statistic or a frozen weight; undefined for what is none. */
+  carriedTensor(name: string): Tensor | undefined {
+    return this.model.get(name)?.current.tensor ?? this.frozen.get(name);
+  }
+
+  modelBuffer(name: string): DoubleBuffer {
+    const buffer = this.model.get(name);
+    if (!buffer) throw new Error(`the step writes '${name}', which is not carried`);
+    return buffer;
+  }
+
+  optimizerBuffer(name: string): DoubleBuffer {
+    const buffer = this.optimizer.get(name);
+    if (!buffer) throw new Error(`the optimizer declares no state '${name}'`);
+    return buffer;
+  }
+
   /** Gives optimizer state other first values, where `first` has some of its type and shape. */
   seed(first: (name: string) => NamedTensor | undefined): void {
     for (const [name, { current }] of this.optimizer) {

@@ -33,7 +33,6 @@ describe(`steps of Fishy${WITHOUT}`, () => {
     const { model, host, misplaced } = await buildBoundGraph(program, optimizer, {
       parts: PARTS,
       shapes,
-      fixed: new Map(),
     });
     expect(misplaced).toEqual([]);
     // The seed's halves, and nothing else, are left to the host.

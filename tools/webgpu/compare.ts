@@ -34,7 +34,7 @@ async function compare(name: string, from: string): Promise<string[]> {
   const { program, batch, inputs, batchSize, shapes } = await goldenBatch(name, { sections: { kind: "none" } }, from);
   const optimizer = createOptimizer({ name: "adam" }, program.manifest.parameters);
   const parts = { statistics: false, roots: false };
-  const { model, narrowed } = await buildBoundGraph(program, optimizer, { parts, shapes, fixed: new Map() });
+  const { model, narrowed } = await buildBoundGraph(program, optimizer, { parts, shapes });
   const types = await inferTypes(model);
   const arrays = new Map<string, TensorData>(
     inputs.map(({ name: input, type, dims }) => [input, newData(type, batchSize * elementCount(dims))]),
