@@ -6,7 +6,7 @@ import type { DataType } from "../onnx/proto.js";
 import { bytesPerElement, dataFromBytes, elementCount } from "../onnx/tensor.js";
 import { readRange, swapBytes } from "./bytes.js";
 import type { ChunkedDataset } from "./chunked.js";
-import { type Column, columnOf, makeDataset } from "./dataset.js";
+import { type Column, columnOf, makeDataset, requireNumbers } from "./dataset.js";
 import { decodeNpyHeader } from "./npy.js";
 import { decodeSafetensorsHeader } from "./safetensors.js";
 
@@ -56,7 +56,9 @@ export function openArrays(sources: readonly string[], least: number): ChunkedDa
     throw new FishyError(`The columns of the dataset ${dataset} differ in length: ${list} examples.`);
   }
   if (length === 0) throw new FishyError(`The dataset ${dataset} has no examples.`);
-  const rowBytes = columns.map(({ type, dims }) => (bytesPerElement(type) as number) * elementCount(dims));
+  const rowBytes = columns.map(
+    ({ name, type, dims }) => (bytesPerElement(type) as number) * requireNumbers(dataset, name, dims),
+  );
   const rows = Math.max(1, Math.floor(CHUNK_BYTES / rowBytes.reduce((sum, bytes) => sum + bytes, 0)));
   return {
     name: dataset,

@@ -2,6 +2,7 @@
 import { FishyError, UsageError } from "../errors.js";
 import type { Dim } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
+import { newData, type TensorData } from "../onnx/tensor.js";
 import { isFloat } from "./convert.js";
 import { type Column, type Dataset, exampleSize } from "./dataset.js";
 
@@ -69,22 +70,28 @@ function listed(names: readonly string[]): string {
   return names.length > 20 ? `${names.slice(0, 20).join(", ")} and ${names.length - 20} more` : names.join(", ");
 }
 
-/** One column [number of columns] of single numbers side by side: float32 when any is a float, otherwise int32. */
+/** One column [number of columns] of single numbers side by side: float32 when any is a float, otherwise int32 or int64. */
 function joinNumbers(columns: readonly Column[], dataset: Dataset): Column {
-  const odd = columns.find(({ dims, categories }) => dims.length > 0 || categories);
+  const odd = columns.find(({ dims, categories, type }) => dims.length > 0 || categories || type === DataType.UINT64);
   if (odd) {
+    const what = odd.categories ? "texts" : odd.dims.length > 0 ? "arrays" : "uint64";
     throw new FishyError(
-      `Column '${odd.name}' of ${dataset.name} holds ${odd.categories ? "texts" : "arrays"}, and cannot be joined to others: joined columns hold single numbers.`,
+      `Column '${odd.name}' of ${dataset.name} holds ${what}, and cannot be joined to others: joined columns hold single numbers.`,
     );
   }
   const width = columns.length;
-  const type = columns.some((column) => isFloat(column.type)) ? DataType.FLOAT : DataType.INT32;
-  const data =
-    type === DataType.FLOAT ? new Float32Array(dataset.length * width) : new Int32Array(dataset.length * width);
+  const isWide = columns.some(({ type }) => type === DataType.INT64 || type === DataType.UINT32);
+  const type = columns.some((column) => isFloat(column.type))
+    ? DataType.FLOAT
+    : isWide
+      ? DataType.INT64
+      : DataType.INT32;
+  const data = newData(type, dataset.length * width) as { [i: number]: number | bigint };
+  const convert = type === DataType.INT64 ? BigInt : Number;
   for (const [k, column] of columns.entries()) {
-    for (let row = 0; row < dataset.length; row++) data[row * width + k] = Number(column.data[row]);
+    for (let row = 0; row < dataset.length; row++) data[row * width + k] = convert(column.data[row] as number | bigint);
   }
-  return { name: columns.map(({ name }) => name).join(","), type, dims: [width], data };
+  return { name: columns.map(({ name }) => name).join(","), type, dims: [width], data: data as unknown as TensorData };
 }
 
 /**

@@ -5,6 +5,7 @@ import { type Column, type Dataset, makeDataset } from "./dataset.js";
 import { columnOfValues } from "./values.js";
 
 const NUMBER = /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
+const WHOLE = /^\s*[+-]?\d+\s*$/;
 
 /**
  * Reads a CSV file, or one separated by tabs.
@@ -64,6 +65,17 @@ function columnOfFields(name: string, fields: readonly string[], source: string)
     /nan/i.test(field) ? Number.NaN : field.trim().startsWith("-") ? -Infinity : Infinity;
   const numbers = fields.map((field) => (NUMBER.test(field) ? Number(field) : special(field)));
   const isWhole = numbers.every(Number.isSafeInteger);
+  // Numbers of many digits, such as keys, stay what they are.
+  if (!isWhole && fields.every((field) => WHOLE.test(field))) {
+    const exact = fields.map((field) => BigInt(field.trim().replace(/^\+/, "")));
+    const wide = exact.findIndex((value) => BigInt.asIntN(64, value) !== value);
+    if (wide >= 0) {
+      throw new FishyError(
+        `Column '${name}' of ${source}, row ${wide} (rows count from 0), holds ${exact[wide]}, which is beyond int64. Write it with a decimal point for float32.`,
+      );
+    }
+    return columnOfValues(name, exact, { source, type: DataType.INT64 });
+  }
   return columnOfValues(name, numbers, { source, ...(!isWhole && { type: DataType.FLOAT }) });
 }
 
@@ -74,7 +86,8 @@ function parseCsv(text: string, separator: string, source: string): string[][] {
   let at = 0;
   while (at < text.length) {
     let field: string;
-    if (text[at] === '"') {
+    const isQuoted = text[at] === '"';
+    if (isQuoted) {
       let end = at + 1;
       while (end < text.length && (text[end] !== '"' || text[end + 1] === '"')) end += text[end] === '"' ? 2 : 1;
       if (end >= text.length)
@@ -99,7 +112,7 @@ function parseCsv(text: string, separator: string, source: string): string[][] {
       if (at === text.length) row.push("");
       else continue;
     }
-    if (row.length > 1 || row[0] !== "") rows.push(row);
+    if (row.length > 1 || row[0] !== "" || isQuoted) rows.push(row);
     row = [];
     if (text[at] === "\r") at++;
     if (text[at] === "\n") at++;

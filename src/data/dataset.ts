@@ -44,7 +44,7 @@ export function makeDataset(name: string, columns: readonly Column[]): Dataset {
     }
     byName.set(column.name, column);
   }
-  const lengths = columns.map((column) => rowsOf(column));
+  const lengths = columns.map(({ name: own, dims, data }) => data.length / requireNumbers(name, own, dims));
   const length = lengths[0];
   if (length === undefined) throw new FishyError(`The dataset ${name} has no columns.`);
   if (lengths.some((other) => other !== length)) {
@@ -55,9 +55,16 @@ export function makeDataset(name: string, columns: readonly Column[]): Dataset {
   return { name, length, columns: byName };
 }
 
-function rowsOf(column: Column): number {
-  const size = exampleSize(column);
-  return size === 0 ? 0 : column.data.length / size;
+/**
+ * Elements of an example of a column.
+ * @throws FishyError when there is none.
+ */
+export function requireNumbers(dataset: string, column: string, dims: readonly number[]): number {
+  const size = elementCount(dims);
+  if (size > 0) return size;
+  throw new FishyError(
+    `Column '${column}' of the dataset ${dataset} has examples of shape [${dims.join(", ")}], which hold no number. Leave it out.`,
+  );
 }
 
 /** A column from a whole tensor, whose first axis counts the examples. */

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,8 +14,12 @@ const FIXTURES = join(import.meta.dirname, "../fixtures/data");
 const folder = mkdtempSync(join(tmpdir(), "fishy-chunks-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const path = (name: string) => join(folder, name);
+/** Millions of numbers are compared by their bytes' hash. */
 const contents = ({ columns }: Dataset) =>
-  [...columns.values()].map(({ name, type, dims, data }) => [name, type, dims, data]);
+  [...columns.values()].map(({ name, type, dims, data: { buffer, byteOffset, byteLength } }) => {
+    const bytes = new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+    return [name, type, dims, createHash("sha256").update(bytes).digest("hex")];
+  });
 
 const [rows, width] = [3000, 1000];
 const x = Float32Array.from({ length: rows * width }, (_, i) => i);
@@ -48,6 +53,15 @@ describe("large arrays", () => {
   test("that fit are read at a stroke, and so are those stored column by column", async () => {
     expect(isChunked(await openDataset(path("both.safetensors")))).toBe(false);
     expect(isChunked(await openDataset(join(FIXTURES, "float32_fortran.npy"), { stream: true }))).toBe(false);
+  });
+
+  test("without a number in their examples are refused, in parts and whole", async () => {
+    writeFileSync(path("hollow.npy"), npyBytes("<f4", [3, 0], new Float32Array()));
+    for (const stream of [true, false]) {
+      await expect(openDataset(path("hollow.npy"), { stream })).rejects.toThrow(
+        /'hollow' of the dataset .* has examples of shape \[0\], which hold no number/,
+      );
+    }
   });
 
   test("of different lengths, or cut off, are refused", async () => {

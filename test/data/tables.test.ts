@@ -39,7 +39,17 @@ describe("CSV", () => {
     expect(column(csv("a\tb\n1\t2\n3\t4"), "b")).toEqual([2, 4]);
   });
 
+  test("whole numbers of many digits are int64 and exact; beyond it they are refused", () => {
+    const dataset = csv("id\n9007199254740993\n+5\n-9223372036854775808\n");
+    const { type, data } = dataset.columns.get("id") ?? {};
+    expect(type).toBe(DataType.INT64);
+    expect([...(data as BigInt64Array)]).toEqual([9007199254740993n, 5n, -(2n ** 63n)]);
+    expect(() => csv("id\n1\n9223372036854775808\n")).toThrow(/row 1 .* holds 9223372036854775808.* beyond int64/);
+    expect(csv("id\n1.5\n9223372036854775808\n").columns.get("id")?.type).toBe(DataType.FLOAT);
+  });
+
   test("what is not right is named with its row", () => {
+    expect(() => csv('a\n1\n""\n2\n')).toThrow(/'a' of x\.csv, row 1 .* is empty/);
     expect(() => csv("a,b\n1,2\n3\n")).toThrow(/1 fields in row 1 .*the header has 2/);
     expect(() => csv("a,b\n1,\n")).toThrow(/'b' of x\.csv, row 0 .* is empty/);
     expect(() => csv("a\n1\ntwo\n")).toThrow(/row 1 .* holds 'two', and other rows hold numbers/);
@@ -56,8 +66,20 @@ describe("CSV", () => {
     expect(column(dataset, "x")).toEqual([1, 2, 3, 4]);
     expect(dataset.columns.get("label")?.categories).toEqual(["a", "b", "c"]);
     expect(column(dataset, "label")).toEqual([1, 0, 2, 1]);
-    const odd = file("odd.csv", "y,label\n1,a\n");
-    await expect(loadDataset([one, odd])).rejects.toThrow(/odd\.csv has no column 'x'/);
+    const odd = (text: string) => loadDataset([one, file("odd.csv", text)]);
+    await expect(odd("label\na\n")).rejects.toThrow(/odd\.csv has no column 'x', which .*train-1\.csv has/);
+    await expect(odd("x,label,y\n1,a,2\n")).rejects.toThrow(/odd\.csv has a column 'y', which .* lacks/);
+    await expect(odd("x,label\n1,2\n")).rejects.toThrow(/odd\.csv holds numbers in the column 'label', .* texts/);
+    await expect(odd("x,label\nb,a\n")).rejects.toThrow(/odd\.csv holds texts in the column 'x', .* numbers/);
+    // What one file needs holds for both.
+    for (const [text, type, values] of [
+      ["x,label\n2.5,a\n", DataType.FLOAT, [1, 2, 2.5]],
+      ["x,label\n4294967296,a\n", DataType.INT64, [1, 2, 4294967296]],
+    ] as const) {
+      const joined = await odd(text);
+      expect(joined.columns.get("x")?.type).toBe(type);
+      expect(column(joined, "x")).toEqual(values);
+    }
   });
 });
 
@@ -96,6 +118,12 @@ describe("a table for a model", () => {
     expect(() => filled(iris, [input(2), labels], { x: "width,depth" })).toThrow(
       /the column 'depth', which .* does not have/,
     );
+  });
+
+  test("numbers beyond int32 stay what they are", () => {
+    const wide = csv("a,b\n4294967297,1\n2,-4294967298\n");
+    const whole: WantedInput = { name: "x", type: DataType.INT64, shape: ["batch", 2], isTarget: false };
+    expect(filled(wide, [whole])).toEqual([[4294967297, 1, 2, -4294967298]]);
   });
 
   test("a target that is mapped is no feature", () => {
