@@ -102,7 +102,8 @@ function readSections(text: string): SectionSpec {
 
 export function parseInteger(text: string): number {
   const value = Number(text);
-  if (!Number.isInteger(value)) throw new InvalidArgumentError(`'${text}' is not a whole number.`);
+  if (text.trim() === "" || !Number.isInteger(value))
+    throw new InvalidArgumentError(`'${text}' is not a whole number.`);
   return value;
 }
 

@@ -1,7 +1,7 @@
 /** The command line: `fishy COMMAND`. Exit code 1 for bad input, 2 for wrong usage. */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { FishyError, messageOf } from "../errors.js";
+import { FishyError, messageOf, UsageError } from "../errors.js";
 import { completionCommand } from "./completion.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
@@ -23,6 +23,7 @@ export function createProgram(): Command {
     .description("Second-order training for ONNX models")
     .version(version)
     .showHelpAfterError("(add --help for the options)")
+    .hook("preAction", (_, command) => refuseEmpty(command))
     .addCommand(inspectCommand())
     .addCommand(rewriteCommand())
     .addCommand(trainCommand())
@@ -34,6 +35,15 @@ export function createProgram(): Command {
     .addCommand(initCommand())
     .addCommand(doctorCommand(version))
     .addCommand(completionCommand());
+}
+
+/** An empty text comes from a variable of the shell that is not set; it would be read as 0, or as this folder. */
+function refuseEmpty(command: Command): void {
+  const isEmpty = (value: unknown) => [value].flat().some((text) => typeof text === "string" && text.trim() === "");
+  const option = command.options.find((one) => isEmpty(command.getOptionValue(one.attributeName())));
+  if (option) throw new UsageError(`${option.long ?? option.flags} is given an empty text.`);
+  const index = command.processedArgs.findIndex(isEmpty);
+  if (index >= 0) throw new UsageError(`${command.registeredArguments[index]?.name()} is an empty text.`);
 }
 
 /** Runs the command line and returns the exit code. */

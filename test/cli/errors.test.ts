@@ -93,7 +93,7 @@ describe("wrong usage", () => {
       2,
       /--option 'beta2\.more=1' lies in 'beta2', which another --option makes 0\.9/,
     ));
-  it.each(["", "0.5,", "0.5,x"])("means that are no list of numbers: '%s'", (mean) =>
+  it.each([",", "0.5,", "0.5,x"])("means that are no list of numbers: '%s'", (mean) =>
     expectError(
       ["train", MLP, "--data", folder, "--optimizer", "adam", "--mean", mean, "--std", "1", "--out", path("run")],
       2,
@@ -185,4 +185,21 @@ describe("inspect and rewrite", () => {
     expect(operators.Gemm.before).toBe(6);
     expect(operators.Gemm.after).toBeGreaterThan(6 + 12);
   });
+});
+
+describe("an empty text, as from a variable of the shell that is not set, is wrong usage", () => {
+  const train = (...argv: string[]) => ["train", MLP, "--data", "x.npy", "--optimizer", "adam", ...argv];
+
+  it.each([
+    ["--scale", train("--scale", "")],
+    ["--held-out", train("--held-out", "")],
+    ["--held-out", train("--held-out", "a.npy", " ")],
+    ["--data", ["train", MLP, "--data", "", "--optimizer", "adam"]],
+    ["--out", train("--out", "")],
+    ["--resume", ["train", "--resume", ""]],
+    ["model", ["inspect", ""]],
+    ["runs", ["report", ""]],
+  ])("%s in %j", (name, argv) => expectError(argv, 2, new RegExp(`^fishy: ${name} is (given )?an empty text`)));
+
+  it("where a number is wanted, too", () => expectError(train("--seed", ""), 2, /--seed.*'' is not a whole number/));
 });
