@@ -83,7 +83,12 @@ const runOptions = z.strictObject({
   metric: z.enum(METRICS).default("loss").describe("What tells which evaluation is the best."),
   patience: count.optional().describe("Stops after as many evaluations without a better one."),
   minDelta: option(number({ min: 0 }), 0, "By how much an evaluation must be better to count as better."),
-  keepBest: z.boolean().default(false).describe("Keep the checkpoint of the best evaluation, and export its model."),
+  keepBest: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Keep the state of the best evaluation, as a checkpoint where the run has a folder, and export its model.",
+    ),
   checkpointEvery: option(number({ min: 0, integer: true }), 0, "Steps between checkpoints; 0 only at the end."),
   keepCheckpoints: option(count, 3, "Checkpoints to keep, the newest."),
   tensorboard: z.boolean().default(false).describe("Write TensorBoard's event files into the run's folder."),

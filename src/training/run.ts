@@ -83,6 +83,7 @@ export interface RunHooks extends RunEvents {
 export interface RunResult extends RunSummary {
   /** Loss of each step since the (re)start. */
   readonly losses: readonly number[];
+  /** Parameters and optimizer state at the end; with `keepBest` those of the best evaluation. */
   readonly state: TrainingState;
   readonly checkpoint?: string;
   readonly modelFile?: string;
@@ -244,9 +245,10 @@ async function runOn(data: RunData, setup: RunSetup, hooks: RunHooks): Promise<R
     const train = !isInterrupted && data.train ? await evaluate(data.train()) : undefined;
     if (lastRecord) record({ ...lastRecord, ...(evaluation && heldOutFields(evaluation)) });
     const checkpoint = saver.save(position);
+    const kept = saver.kept();
     let modelFile: string | undefined;
     if (directory && canExport(directory, program)) {
-      modelFile = (await saveTrained(directory, program, saver.model(), directory.modelFile)).path;
+      modelFile = (await saveTrained(directory, program, saver.modelOf(kept), directory.modelFile)).path;
     }
     const { best } = saver;
     const summary: RunSummary = {
@@ -265,7 +267,7 @@ async function runOn(data: RunData, setup: RunSetup, hooks: RunHooks): Promise<R
     return {
       ...summary,
       losses: loop.losses,
-      state: engine.state.tensors(),
+      state: kept,
       ...(checkpoint !== undefined && { checkpoint }),
       ...(modelFile !== undefined && { modelFile }),
     };

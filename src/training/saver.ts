@@ -1,6 +1,7 @@
 /** What a run keeps of its state: checkpoints at their times, and that of the best evaluation. */
 import { isFloat } from "../data/convert.js";
 import { FishyError, messageOf } from "../errors.js";
+import type { TensorData } from "../onnx/tensor.js";
 import { averagedModel } from "./averages.js";
 import { type Best, BestFollower } from "./best.js";
 import { checkpointPath, loadCheckpoint, type Position, pruneCheckpoints, saveCheckpoint } from "./checkpoint.js";
@@ -28,6 +29,8 @@ export interface SaverOptions {
 export class Saver {
   private readonly follower: BestFollower | undefined;
   private savedStep = -1;
+  /** The state of the best evaluation, where no checkpoint holds it. */
+  private bestState: TrainingState | undefined;
 
   constructor(private readonly parts: SaverOptions) {
     const { options, best } = parts;
@@ -47,7 +50,10 @@ export class Saver {
   /** Learns of an evaluation, and keeps the state when it is the best. @returns whether the run is over. */
   evaluated(position: Position, evaluation: Evaluation): boolean {
     const isBest = this.follower?.update(position.step, evaluation) ?? false;
-    if (isBest && this.parts.options.keepBest) this.save(position);
+    if (isBest && this.parts.options.keepBest) {
+      if (this.parts.directory) this.save(position);
+      else this.bestState = copyOf(this.parts.state.tensors());
+    }
     return this.isOver;
   }
 
@@ -88,14 +94,26 @@ export class Saver {
     }
   }
 
-  /** Parameters and running statistics for the trained model: the best ones when they are kept, else the newest. */
-  model(): TrainingState["model"] {
-    const { directory, state, options, averages } = this.parts;
-    const kept = directory && options.keepBest ? directory.bestCheckpoint() : undefined;
-    const isNewest = kept === undefined || kept === checkpointPath(directory?.path ?? "", this.savedStep);
-    const chosen = isNewest ? state.tensors() : loadCheckpoint(kept).state;
-    return averages ? averagedModel(chosen, averages) : chosen.model;
+  /** The state that the run ends with: that of the best evaluation when it is kept, else the newest. */
+  kept(): TrainingState {
+    const { directory, state, options } = this.parts;
+    if (!directory) return this.bestState ?? state.tensors();
+    const kept = options.keepBest ? directory.bestCheckpoint() : undefined;
+    const isNewest = kept === undefined || kept === checkpointPath(directory.path, this.savedStep);
+    return isNewest ? state.tensors() : loadCheckpoint(kept).state;
   }
+
+  /** Parameters and running statistics of the trained model in a state. */
+  modelOf(state: TrainingState): TrainingState["model"] {
+    const { averages } = this.parts;
+    return averages ? averagedModel(state, averages) : state.model;
+  }
+}
+
+function copyOf({ model, optimizer }: TrainingState): TrainingState {
+  const copies = (tensors: TrainingState["model"]) =>
+    new Map([...tensors].map(([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() as TensorData }]));
+  return { model: copies(model), optimizer: copies(optimizer) };
 }
 
 /** The first parameter or running statistic that holds NaN or an infinity. */

@@ -68,7 +68,10 @@ export interface TrainOptions extends Omit<RunOptions, "data" | "heldOut" | "opt
 export interface TrainResult extends Omit<RunResult, "state"> {
   /** The run's folder. */
   readonly directory?: string;
-  /** Parameters and optimizer state at the end; absent when the run had a process of its own. */
+  /**
+   * Parameters and optimizer state at the end, with `keepBest` those of the best evaluation; absent when the run had a
+   * process of its own.
+   */
   readonly state?: TrainingState;
 }
 

@@ -119,6 +119,22 @@ describe("a run that follows its evaluations", () => {
     expect(again.result).toMatchObject({ steps: stop, outcome: "stopped early", best: result.best });
   });
 
+  test("keeps the best state in memory where there is no folder", async () => {
+    const stopping = { patience: 3, minDelta: 0.001, keepBest: true };
+    const { directory, result } = await run("folder", stopping);
+    const { best } = result;
+    // The case is worth something: the run goes on after the best evaluation.
+    expect(best?.step).toBeLessThan(result.steps);
+    const all = parseRunOptions({ ...options, ...stopping });
+    const memory = await runTraining({ program, data, options: all });
+    expect(memory.best).toEqual(best);
+    const { state } = loadCheckpoint(directory.bestCheckpoint());
+    expect(differingTensors(memory.state, state)).toEqual([]);
+    expect(differingTensors(result.state, state)).toEqual([]);
+    const newest = await runTraining({ program, data, options: parseRunOptions(options) });
+    expect(differingTensors(newest.state, state)).not.toEqual([]);
+  });
+
   test("needs something held out, and a metric that is measured", async () => {
     await expect(run("nothing", { heldOut: 0, patience: 2 })).rejects.toThrow(/patience follows the held-out/);
     expect(() => parseRunOptions({ ...options, metric: "f1" as never })).toThrow(/metric.*must be "loss", "accuracy"/);
