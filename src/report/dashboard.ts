@@ -81,10 +81,14 @@ export class Dashboard {
     return `http://${ADDRESS}:${(this.server.address() as AddressInfo).port}/`;
   }
 
-  /** Ends the server, after an open page has fetched the last figures. */
+  /** Ends the server, after an open page has fetched the last figures. What a run came to is not lost to a failure here. */
   async close(): Promise<void> {
     this.isOver = true;
-    this.read();
+    try {
+      this.read();
+    } catch {
+      // A page that is open keeps the figures that it has.
+    }
     const end = Date.now() + LAST_WAIT;
     const isWatched = Date.now() - this.asked.at < LAST_WAIT;
     while (isWatched && this.asked.version < this.version && Date.now() < end) {

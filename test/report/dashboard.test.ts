@@ -98,6 +98,15 @@ describe("the server", () => {
     if (outer) await expect(ask(`http://${outer.address}:${port}/data`)).rejects.toThrow(/ECONNREFUSED/);
   });
 
+  it("ends although the run's folder cannot be read", async () => {
+    const url = await start("broken");
+    const options = { fishy: "test", model: "m.onnx", rewrite: {}, run: { optimizer: { name: "adam" } } };
+    mkdirSync(path("broken/metrics.jsonl"), { recursive: true });
+    writeFileSync(path("broken/options.json"), JSON.stringify(options));
+    await dashboard?.close();
+    await expect(ask(url)).rejects.toThrow();
+  });
+
   it("refuses a port that is in use, or none", async () => {
     const url = await start("used");
     const port = Number(new URL(url).port);
