@@ -1,69 +1,25 @@
 /** `fishy train MODEL --data … --optimizer …`: trains a source model or a training program. */
-import { basename, dirname, extname, join, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.js";
-import { OPTIMIZER_NAMES, type OptimizerOptions, parseOptimizerOptions } from "../optimizers/registry.js";
+import { OPTIMIZER_NAMES, parseOptimizerOptions } from "../optimizers/registry.js";
 import { Dashboard } from "../report/dashboard.js";
 import type { RewriteOptions } from "../rewrite/rewrite.js";
 import { DEVICE_SYNTAX } from "../runtime/devices.js";
-import { METRICS, type Metric } from "../training/best.js";
+import { METRICS } from "../training/best.js";
 import { isCheckpoint } from "../training/checkpoint.js";
 import type { RunOptions } from "../training/options.js";
-import { PRECISIONS, type Precision } from "../training/precision.js";
+import { PRECISIONS } from "../training/precision.js";
 import { Progress } from "../training/progress.js";
 import { latestRun, RunDirectory } from "../training/run-directory.js";
-import { artifactOptimizer, isLoadedArtifacts, openSource } from "../training/source.js";
-import { type FollowOptions, resume, type TrainOptions, type TrainResult, train } from "../training/train.js";
-import { parseAssignments, readConfig, type TrainConfig } from "./config.js";
-import { addDataOptions, DATA_FORMATS, type DataFlags, dataOptionsOf } from "./data-options.js";
+import { type FollowOptions, resume, type TrainResult, train } from "../training/train.js";
+import { readConfig, type TrainConfig } from "./config.js";
+import { addDataOptions, DATA_FORMATS } from "./data-options.js";
 import { addModelOptions, type ModelFlags, parseInteger, parseNumber, rewriteOptionsOf } from "./model-options.js";
-import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
+import { addSourceOptions } from "./source-options.js";
+import { optimizerOf, RUNS, runFlags, type TrainFlags, trainOptionsOf } from "./train-options.js";
 import { formatResult, summaryOf } from "./train-result.js";
 
-export interface TrainFlags extends ModelFlags, SourceFlags, DataFlags {
-  config?: string;
-  data?: string[];
-  optimizer?: string;
-  lr?: number;
-  weightDecay?: number;
-  option?: string[];
-  batchSize?: number;
-  accumulate?: number;
-  statisticsBatch?: number | "separate";
-  epochs?: number;
-  steps?: number;
-  seed?: number;
-  out?: string;
-  heldOut?: string[];
-  shuffle: boolean;
-  crop?: number;
-  flip?: boolean;
-  lastBatch?: "drop" | "pad";
-  prefetch?: number;
-  evaluateEvery?: number;
-  metric?: Metric;
-  patience?: number;
-  minDelta?: number;
-  keepBest?: boolean;
-  averaged?: boolean;
-  tensorboard?: boolean;
-  checkpointEvery?: number;
-  threads?: number;
-  device?: string;
-  stepsPerRun?: number;
-  precision?: Precision;
-  preconditionerDevice?: string;
-  resume?: string | true;
-  acceptChanges?: boolean;
-  pauseAt?: number;
-  dashboard?: number | true;
-  quiet?: boolean;
-  verbose?: boolean;
-  json?: boolean;
-}
-
-/** Where runs and searches go that are given no folder. */
-export const RUNS = "runs";
 /** The run, or the search, was stopped by Ctrl-C and saved. */
 export const EXIT_INTERRUPTED = 130;
 
@@ -226,97 +182,4 @@ function resumedRun(model: string | undefined, flags: TrainFlags): ReadyRun {
   } as Partial<RunOptions>;
   const orders = { ...checkpoint, changes, acceptChanges: flags.acceptChanges ?? false };
   return { directory, start: (follow) => resume(directory, { ...follow, ...orders }) };
-}
-
-/** The options of a run from a configuration and, winning over it, the command line. */
-export async function trainOptionsOf(
-  config: TrainConfig,
-  model: string | undefined,
-  flags: TrainFlags,
-): Promise<TrainOptions & { readonly outDir: string }> {
-  const { model: configModel, out, rewrite, optimizer, data, ...run } = config;
-  const path = model ?? configModel;
-  const sources = sourceOptionsOf(flags);
-  const { eval: evalModel, training: trainingModel } = sources.files ?? {};
-  const shown = path ?? evalModel ?? trainingModel;
-  if (shown === undefined) throw new UsageError("No model is given: fishy train MODEL, or 'model' in --config.");
-  const paths = flags.data ?? data;
-  if (paths === undefined) throw new UsageError("No data is given: --data FILE…, or 'data' in --config.");
-  const source = await openSource(path, sources);
-  const artifacts = isLoadedArtifacts(source) ? source : undefined;
-  const optimizerOptions = optimizerOf(optimizer ?? (artifacts && artifactOptimizer(artifacts)), flags);
-  if (flags.steps !== undefined) delete run.epochs;
-  if (flags.epochs !== undefined) delete run.steps;
-  return {
-    ...run,
-    ...runFlags(flags),
-    model: artifacts ?? (path as string),
-    data: paths as string[],
-    optimizer: optimizerOptions,
-    rewrite: { ...(rewrite && rewriteOptionsOf(rewrite as ModelFlags)), ...rewriteOptionsOf(flags) } as RewriteOptions,
-    outDir: flags.out ?? out ?? defaultFolder(shown, optimizerOptions.name),
-  };
-}
-
-function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags): OptimizerOptions {
-  const base = typeof config === "string" ? { name: config } : config;
-  const name = flags.optimizer ?? base?.name;
-  if (name === undefined) {
-    throw new UsageError(
-      `No optimizer is given: --optimizer ${OPTIMIZER_NAMES.join("|")}, or 'optimizer' in --config.`,
-    );
-  }
-  return {
-    // Options in the file are for the optimizer that the file names.
-    ...(base?.name === name && base),
-    ...parseAssignments(flags.option ?? []),
-    ...(flags.lr !== undefined && { learningRate: flags.lr }),
-    ...(flags.weightDecay !== undefined && { weightDecay: flags.weightDecay }),
-    name,
-  } as OptimizerOptions;
-}
-
-function runFlags(flags: TrainFlags): Partial<TrainOptions> {
-  const { batchSize, epochs, steps, seed, heldOut, evaluateEvery, checkpointEvery, threads, device, stepsPerRun } =
-    flags;
-  const { metric, patience, minDelta, keepBest, averaged, crop, flip, lastBatch, prefetch, tensorboard } = flags;
-  const evaluation = { evaluateEvery, metric, patience, minDelta, keepBest, averaged };
-  const given = {
-    batchSize,
-    accumulation: flags.accumulate,
-    statisticsBatch: flags.statisticsBatch,
-    epochs,
-    steps,
-    seed,
-    ...evaluation,
-    checkpointEvery,
-    threads,
-    device,
-    stepsPerRun,
-    precision: flags.precision,
-    preconditionerDevice: flags.preconditionerDevice,
-    lastBatch,
-    prefetch,
-    tensorboard,
-  };
-  return {
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-    ...(heldOut && { heldOut: heldOutOf(heldOut) }),
-    ...dataOptionsOf(flags),
-    ...(!flags.shuffle && { shuffle: false }),
-    ...((crop !== undefined || flip !== undefined) && {
-      augment: { ...(crop !== undefined && { crop }), ...(flip && { flip }) },
-    }),
-  };
-}
-
-function heldOutOf(values: readonly string[]): number | string[] {
-  const [only] = values;
-  const number = values.length === 1 ? Number(only) : Number.NaN;
-  return Number.isFinite(number) ? number : [...values];
-}
-
-function defaultFolder(model: string, optimizer: string): string {
-  const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
-  return join(RUNS, `${basename(model, extname(model))}-${optimizer}-${time}`);
 }

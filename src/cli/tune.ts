@@ -14,7 +14,8 @@ import { type TuneOptions, type TunePlan, type TuneResult, tune } from "../tunin
 import { parseConfig, readConfigFile } from "./config.js";
 import { parseInteger } from "./model-options.js";
 import { formatTable } from "./table.js";
-import { EXIT_INTERRUPTED, RUNS, trainOptionsOf } from "./train.js";
+import { EXIT_INTERRUPTED } from "./train.js";
+import { RUNS, trainOptionsOf } from "./train-options.js";
 
 /** What `tune:` in the file may hold. */
 const tuneConfig = z.strictObject({

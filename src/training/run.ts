@@ -1,11 +1,11 @@
 /** One run, from its parts to its result: what happens in the process that trains. */
 import type { Dataset } from "../data/dataset.js";
-import type { Batch, BatchSource } from "../data/source.js";
+import type { Batch } from "../data/source.js";
 import { UsageError } from "../errors.js";
 import type { Optimizer, ParameterSpec } from "../optimizers/optimizer.js";
 import { createOptimizer, type OptimizerOptions, optionsByParameter } from "../optimizers/registry.js";
 import type { RunLength } from "../optimizers/schedules.js";
-import { CPU, type Device, parseDevice } from "../runtime/devices.js";
+import { CPU, parseDevice } from "../runtime/devices.js";
 import { chooseDevice } from "../runtime/probe.js";
 import { requireAverages } from "./averages.js";
 import { loadCheckpoint, removeCheckpointsAfter, removeUnfinished } from "./checkpoint.js";
@@ -16,13 +16,13 @@ import { fingerprintOf } from "./fingerprint.js";
 import { DivergenceError, type LoopResult, runLoop, START } from "./loop.js";
 import { heldOutFields, MetricsWriter, type StepRecord, truncateMetrics } from "./metrics.js";
 import { type Moments, momentOfState } from "./moments.js";
-import { DEFAULT_EPOCHS, type ResolvedRunOptions } from "./options.js";
+import type { ResolvedRunOptions } from "./options.js";
+import { decidingOptions, secondDevice, statisticsBatches, stepsOf } from "./run-choices.js";
 import { type MemoryData, openData, type RunData } from "./run-data.js";
 import type { LocatedProgram, RunDirectory, RunSummary } from "./run-directory.js";
 import { lockRun } from "./run-lock.js";
 import { Saver } from "./saver.js";
 import type { TrainingState } from "./state.js";
-import { StatisticsBatches } from "./statistics-batches.js";
 import { EventWriter } from "./tensorboard.js";
 
 /** Makes an optimizer that no options describe. */
@@ -277,66 +277,6 @@ async function runOn(data: RunData, setup: RunSetup, hooks: RunHooks): Promise<R
     await evaluator?.release();
     await engine.release();
   }
-}
-
-async function secondDevice({ preconditionerDevice }: ResolvedRunOptions): Promise<Device | undefined> {
-  return preconditionerDevice === undefined
-    ? undefined
-    : (await chooseDevice(parseDevice(preconditionerDevice))).device;
-}
-
-/** The options that decide the numbers of a run. */
-function decidingOptions(
-  { options, data }: RunSetup,
-  run: { optimizer: Optimizer; device: Device; second: Device | undefined; batchSize: number; totalSteps: number },
-) {
-  const { optimizer, device, second, batchSize, totalSteps } = run;
-  const { seed, shuffle, heldOut, splitSeed, inputs, scale, normalize, augment, imageSize } = options;
-  const { sequenceLength, lastBatch, stream } = options;
-  return {
-    optimizer: options.optimizer ?? optimizer.name,
-    ...{ totalSteps, batchSize, seed, shuffle, splitSeed, inputs, scale, normalize, augment, imageSize },
-    ...{ sequenceLength, lastBatch, stream },
-    ...(!data && { data: options.data, heldOut }),
-    ...(options.accumulation > 1 && { accumulation: options.accumulation }),
-    ...(options.statisticsBatch !== undefined && { statisticsBatch: options.statisticsBatch }),
-    // Devices round differently.
-    ...(device.kind !== "cpu" && { device: device.kind }),
-    ...(options.precision !== "float32" && { precision: options.precision }),
-    ...(second && second.kind !== device.kind && { preconditionerDevice: second.kind }),
-  };
-}
-
-function stepsOf(options: ResolvedRunOptions, source: BatchSource): number {
-  if (options.steps !== undefined) return options.steps;
-  if (source.batchesPerEpoch === undefined) {
-    throw new UsageError(
-      "The length of a data stream is not known beforehand. Give the number of steps instead of epochs.",
-    );
-  }
-  const batches = (options.epochs ?? DEFAULT_EPOCHS) * source.batchesPerEpoch;
-  return Math.max(1, Math.round(batches / options.accumulation));
-}
-
-/** Batches for the statistics, where they are not the gradient's. */
-function statisticsBatches(
-  { statisticsBatch }: ResolvedRunOptions,
-  { source, statistics }: RunData,
-  optimizer: Optimizer,
-): StatisticsBatches | undefined {
-  if (statisticsBatch === undefined) return undefined;
-  if (!optimizer.emitStatistics) {
-    throw new UsageError(`${optimizer.name} has no statistics to take on a batch of their own (statisticsBatch).`);
-  }
-  if (!statistics) {
-    throw new UsageError(
-      "Statistics on a batch of their own (statisticsBatch) need a dataset; the batches of a data stream come once and in one size.",
-    );
-  }
-  return new StatisticsBatches(
-    statistics(statisticsBatch === "separate" ? source.batchSize : statisticsBatch),
-    optimizer,
-  );
 }
 
 function median(values: readonly number[]): number {
