@@ -4,6 +4,7 @@
  */
 import type { GradientContext } from "./rule.js";
 import { staticShape } from "./shapes.js";
+import { isSmall, smallInput } from "./small-maps.js";
 import { extent, isStatic, shortfall, transposedConvolution, type Window } from "./windows.js";
 
 /**
@@ -27,6 +28,9 @@ export interface ConvolutionInput {
 export function convolutionInput(c: GradientContext, given: ConvolutionInput): string {
   const { x, dy, weights, window, group } = given;
   const dims = staticShape(c.shape(weights));
+  if (dims && isSmall(window, group)) {
+    return smallInput(c.b, { elemType: c.elemType(weights), dims, window }, { dy, weights });
+  }
   const pads = dims && turnedPads(window);
   if (!dims || !pads || (dims[0] as number) > MOST_CHANNELS_READ * (dims[1] as number) * group) {
     return transposedConvolution(c, dy, weights, window, group, x);

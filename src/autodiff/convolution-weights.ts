@@ -3,8 +3,10 @@
  * channels exchanged, is two to four times slower on the CPU than laying the windows out for matrix products
  * (docs/performance.md has the times of each way by shape).
  */
+import { elementCount } from "../onnx/tensor.js";
 import type { GradientContext } from "./rule.js";
 import { staticShape } from "./shapes.js";
+import { isSmall, smallWeights } from "./small-maps.js";
 import {
   elementOfWindows,
   isStatic,
@@ -23,6 +25,8 @@ const MOST_PRODUCTS = 25;
 const LEAST_CHANNELS = 32;
 /** Up to this many positions of the output, slices are copied in longer runs when the batch is the last axis. */
 const SMALL_OUTPUT = 64;
+/** Up to this many, one product with columns of the whole map is quickest. */
+const FEW_POSITIONS = 4;
 
 export interface ConvolutionWeights {
   /** [N, C, ...in] */
@@ -41,6 +45,9 @@ export function convolutionWeights(c: GradientContext, given: ConvolutionWeights
   const dims = staticShape(c.shape(given.weights));
   const positions = window.kernel.reduce((product, size) => product * size, 1);
   if (!dims || !isStatic(window)) return byConvolution(c, given);
+  if (isSmall(window, group) && elementCount(window.out) <= FEW_POSITIONS) {
+    return smallWeights(c.b, { elemType: c.elemType(given.weights), dims, window }, { x: given.x, dy: given.dy });
+  }
   const isPoint = positions === 1 && window.strides.every((s) => s === 1) && window.begin.every((p) => p === 0);
   if (isPoint && group === 1 && shortfall(window).every((size) => size === 0)) return byPoints(c, given);
   if (isTiling(window) && window.begin.every((size) => size === 0) && shortfall(window).every((size) => size <= 0)) {

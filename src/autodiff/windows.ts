@@ -1,6 +1,7 @@
 /** Sliding windows: what convolutions and pools share, and how their gradients take windows apart and put them back. */
 import { intOf, intsOf, stringOf } from "../onnx/attributes.js";
 import type { Dim } from "../onnx/builder.js";
+import type { NodeProto } from "../onnx/proto.js";
 import type { GradientContext } from "./rule.js";
 import { dimension, staticShape } from "./shapes.js";
 
@@ -36,25 +37,37 @@ export function extent(window: Window, axis: number): number {
 
 /** The windows of a Conv or pool node over `x` that make `y`; padding that `auto_pad` leaves open is worked out. */
 export function windowOf(c: GradientContext, x: string, y: string, kernel: readonly number[]): Window {
+  const window = windowOfNode(c.node, kernel, { in: c.shape(x).slice(2), out: c.shape(y).slice(2) });
+  if (window) return window;
+  const autoPad = stringOf(c.node, "auto_pad", "NOTSET");
+  throw c.error(`has auto_pad ${autoPad} over sizes that are known only at run time; fix its spatial dimensions`);
+}
+
+/** The same from the spatial sizes of both sides; undefined where the padding follows from an unknown one. */
+export function windowOfNode(
+  node: NodeProto,
+  kernel: readonly number[],
+  sizes: { readonly in: readonly Dim[]; readonly out: readonly Dim[] },
+): Window | undefined {
   const spatial = kernel.length;
   const ones = Array(spatial).fill(1) as number[];
-  const strides = intsOf(c.node, "strides") ?? ones;
-  const dilations = intsOf(c.node, "dilations") ?? ones;
-  const sizes = { in: c.shape(x).slice(2), out: c.shape(y).slice(2) };
-  const pads = intsOf(c.node, "pads") ?? (Array(2 * spatial).fill(0) as number[]);
-  const autoPad = stringOf(c.node, "auto_pad", "NOTSET");
+  const strides = intsOf(node, "strides") ?? ones;
+  const dilations = intsOf(node, "dilations") ?? ones;
+  const pads = intsOf(node, "pads") ?? (Array(2 * spatial).fill(0) as number[]);
+  const autoPad = stringOf(node, "auto_pad", "NOTSET");
   let begin = pads.slice(0, spatial);
   let end = pads.slice(spatial);
   if (autoPad === "VALID") begin = end = Array(spatial).fill(0);
   if (autoPad === "SAME_UPPER" || autoPad === "SAME_LOWER") {
-    const totals = kernel.map((size, axis) => {
+    const totals: number[] = [];
+    for (const [axis, size] of kernel.entries()) {
       const reach = (size - 1) * (dilations[axis] as number) + 1;
       const stride = strides[axis] as number;
       const input = sizes.in[axis];
-      if (stride === 1) return reach - 1;
-      if (typeof input === "number") return Math.max((Math.ceil(input / stride) - 1) * stride + reach - input, 0);
-      throw c.error(`has auto_pad ${autoPad} over sizes that are known only at run time; fix its spatial dimensions`);
-    });
+      if (stride === 1) totals.push(reach - 1);
+      else if (typeof input !== "number") return undefined;
+      else totals.push(Math.max((Math.ceil(input / stride) - 1) * stride + reach - input, 0));
+    }
     const small = totals.map((total) => Math.floor(total / 2));
     const large = totals.map((total) => Math.ceil(total / 2));
     [begin, end] = autoPad === "SAME_UPPER" ? [small, large] : [large, small];
@@ -184,5 +197,9 @@ export function kernelShape(c: GradientContext, weights?: string): number[] {
 }
 
 export function groupOf(c: GradientContext): number {
-  return intOf(c.node, "group", 1);
+  return groupOfNode(c.node);
+}
+
+export function groupOfNode(node: NodeProto): number {
+  return intOf(node, "group", 1);
 }

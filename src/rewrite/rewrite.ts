@@ -31,6 +31,7 @@ import {
 import { type PreparedModel, type PrepareOptions, prepare, SEED_INPUT } from "./prepare.js";
 import { passOverShare } from "./sampled-share.js";
 import { emitSampled, type LocalPass } from "./sampling.js";
+import { declareSmallMaps } from "./small-maps.js";
 
 /** How a source model becomes a training program. */
 export interface RewriteOptions extends Omit<PrepareOptions, "lossOptional"> {
@@ -164,6 +165,7 @@ function emitProgram(prepared: PreparedModel, options: RewriteOptions = {}): Tra
   };
   prune(graph);
   annotateShapes(graph, types);
+  declareSmallMaps(graph, forward.node, (name) => types.get(name));
   model.producerName = "fishy";
   writeManifest(model, manifest);
   checkModel(model);

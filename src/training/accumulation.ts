@@ -92,7 +92,7 @@ export function buildAccumulationGraph(
     b.output(output, tensorType(tensor));
     carried.set(name, output);
   }
-  finishGraph(graph, device);
+  finishGraph(graph, program, device);
   const own = new Set([...accumulators.values()].map(({ input }) => input));
   const inputs = graph.input.map((info) => info.name ?? "").filter((name) => !own.has(name));
   return { model: modelAround(graph, program), inputs: new Set(inputs), accumulators, carried };

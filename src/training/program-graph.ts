@@ -4,6 +4,7 @@ import { capturedBy, prune } from "../onnx/graph.js";
 import type { GraphProto, ModelProto } from "../onnx/proto.js";
 import { declaredType, tensorType } from "../onnx/types.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
+import { productsForSmallMaps } from "../rewrite/small-maps.js";
 import { fedTensors } from "./inputs.js";
 import { shiftsForDivisions } from "./shifts.js";
 
@@ -34,10 +35,17 @@ export function copyProgramGraph(program: TrainingProgram, shapes: ReadonlyMap<s
   };
 }
 
-/** Leaves only what the outputs need, inputs included. */
-export function finishGraph(graph: GraphProto, device: "cpu" | "cuda" | "webgpu" = "cpu"): void {
+/** Leaves only what the outputs need, inputs included; on the CPU, in the forms that are fastest there. */
+export function finishGraph(
+  graph: GraphProto,
+  { model }: TrainingProgram,
+  device: "cpu" | "cuda" | "webgpu" = "cpu",
+): void {
   prune(graph);
-  if (device === "cpu") shiftsForDivisions(graph);
+  if (device === "cpu") {
+    shiftsForDivisions(graph);
+    productsForSmallMaps(graph, model.graph);
+  }
   const used = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
   graph.input = graph.input.filter((info) => used.has(info.name ?? ""));
 }

@@ -155,7 +155,7 @@ export function buildStepGraph(program: TrainingProgram, optimizer: Optimizer, o
     shape: [required(optimizer.blocks?.get(name), `the optimizer lists no blocks of '${name}'`).length],
   }));
 
-  finishGraph(graph, options.device);
+  finishGraph(graph, program, options.device);
   const read = new Set(graph.input.map((info) => info.name ?? ""));
   const kept = (names: ReadonlyMap<string, string>) => new Map([...names].filter(([, input]) => read.has(input)));
   const own = new Set([...stateInputs.values(), ...hyperparameters.values(), ...accumulators.inputs.values()]);
@@ -192,7 +192,7 @@ export function buildForwardGraph(program: TrainingProgram): { model: ModelProto
   graph.output = [];
   b.output(manifest.lossOutput, SCALAR);
   const judgement = emitJudgement(b, judged);
-  finishGraph(graph);
+  finishGraph(graph, program);
   return { model: modelAround(graph, program), ...judgement };
 }
 

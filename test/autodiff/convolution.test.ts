@@ -73,6 +73,17 @@ const ways: Record<string, Case> = {
     w: [2, 32, 2, 2],
     attributes: { strides: [2, 3], dilations: [2, 1], pads: [1, 0, 0, 0] },
   },
+  "2-D, a map smaller than the kernel": { x: [3, 2, 2, 2], w: [3, 2, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
+  "2-D, a map of 4×4": { x: [2, 2, 4, 4], w: [3, 2, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
+  "2-D, a map of 4×4, strides and dilations": {
+    x: [2, 3, 4, 4],
+    w: [2, 3, 2, 3],
+    attributes: { pads: [0, 1, 1, 0], strides: [3, 2], dilations: [2, 1] },
+  },
+  "2-D, a small map that leaves rows over": { x: [2, 2, 4, 4], w: [3, 2, 1, 1], attributes: { strides: [3, 2] } },
+  "2-D, a small map with a large output": { x: [2, 2, 3, 3], w: [2, 2, 2, 2], attributes: { pads: [2, 1, 2, 2] } },
+  "1-D, a small map": { x: [2, 3, 6], w: [2, 3, 3], attributes: { pads: [1, 2], strides: [2] } },
+  "3-D, a small map": { x: [2, 2, 2, 3, 2], w: [2, 2, 2, 3, 1], attributes: { pads: [1, 1, 0, 0, 1, 0] } },
   "2-D, padded beyond the kernel": { x: [1, 2, 3, 3], w: [2, 2, 2, 2], attributes: { pads: [2, 1, 1, 3] } },
   "2-D, few channels from many": { x: [1, 1, 5, 5], w: [9, 1, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
 };
