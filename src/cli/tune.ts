@@ -87,8 +87,16 @@ async function tuneOptionsOf(path: string, flags: TuneFlags): Promise<{ options:
       ([, value]) => value !== undefined,
     ),
   );
-  const parsed = parseOptions(tuneConfig, { ...(settings as object), ...given }, `'tune' in ${path}`);
+  const what = `'tune' in ${path}`;
+  if (typeof settings !== "object" || Array.isArray(settings)) {
+    throw new UsageError(`${what} must be options, such as { trials: 20 }; got ${JSON.stringify(settings)}.`);
+  }
+  const parsed = parseOptions(tuneConfig, { ...settings, ...given }, what);
   const { trials, seed, metric, of, algorithm, minSteps, factor, jobs } = parsed;
+  const halving = ["minSteps", "factor"].find((name) => settings !== null && name in settings);
+  if (algorithm !== "halving" && halving !== undefined) {
+    throw new UsageError(`${what}: ${halving} is for successive halving (algorithm: halving).`);
+  }
   const { steps } = base as { steps?: number };
   const space = parseSpace(search, `'search' in ${path}`);
   const options: TuneOptions = {

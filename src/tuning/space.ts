@@ -141,8 +141,9 @@ function integerBetween([a, b]: readonly [number, number], draw: (a: number, b: 
   return Math.min(b, Math.max(a, Math.floor(draw(a, b))));
 }
 
-/** Four digits, so that a value can be read and typed, unless that leaves the bounds. */
+/** Four digits of the range, so that a value can be read and typed, unless that leaves the bounds. */
 function rounded(value: number, [a, b]: readonly [number, number]): number {
-  const short = Number(value.toPrecision(4));
+  const shared = Math.floor(Math.log10(Math.max(Math.abs(a), Math.abs(b)) / (b - a)));
+  const short = Number(value.toPrecision(Math.min(17, 4 + Math.max(0, shared))));
   return short >= a && short <= b ? short : Math.min(b, Math.max(a, value));
 }

@@ -75,7 +75,7 @@ export class Study {
       // As it is read back, without what JSON does not hold.
       const written: StudyOptions = JSON.parse(JSON.stringify(options));
       if (existsSync(this.optionsFile)) {
-        this.compare(JSON.parse(readFileSync(this.optionsFile, "utf8")), written);
+        this.compare(this.readOptions(), written);
       } else {
         writeFileAtomically(this.optionsFile, `${JSON.stringify(written, null, 2)}\n`);
       }
@@ -97,6 +97,16 @@ export class Study {
   /** Gives the folder free. */
   close(): void {
     this.lock?.release();
+  }
+
+  private readOptions(): StudyOptions {
+    try {
+      return JSON.parse(readFileSync(this.optionsFile, "utf8"));
+    } catch (error) {
+      throw new FishyError(
+        `${this.optionsFile} cannot be read: ${messageOf(error)}. Take another folder for the search (--out).`,
+      );
+    }
   }
 
   private compare(stored: StudyOptions, given: StudyOptions): void {

@@ -84,6 +84,9 @@ const MOST_EARLY_FAILURES = 3;
  */
 export async function tune(options: TuneOptions): Promise<TuneResult> {
   const { trials = DEFAULT_TRIALS, seed = 0, outDir } = options;
+  if (!Number.isInteger(trials) || trials < 1) {
+    throw new UsageError(`trials must be a whole number of at least 1; got ${trials}.`);
+  }
   const search = parseSpace(options.search, "search");
   const samples: TrainOptions[] = [];
   for (const values of corners(search)) samples.push(await options.configure(values));

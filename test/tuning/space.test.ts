@@ -43,6 +43,12 @@ describe("values of an option", () => {
     expect(placeOf({ choice: ["a", { name: "b" }] }, { name: "b" })).toBe(0.75);
   });
 
+  test("of a narrow range stay apart", () => {
+    const values = [0.1, 0.102, 0.3].map((u) => valueAt({ uniform: [1000, 1000.5] }, u));
+    expect(values).toEqual([1000.05, 1000.051, 1000.15]);
+    expect(valueAt({ logUniform: [1e-4, 1e-1] }, 0.5)).toBe(0.003162);
+  });
+
   test("the corners hold every end and every choice", () => {
     const space = { a: { uniform: [0, 2] }, b: { choice: ["x", "y", "z"] } } satisfies Record<string, Dimension>;
     expect(corners(space)).toEqual([

@@ -1,6 +1,6 @@
 /** Searches from end to end, through the command line: trials are runs, and a search can be stopped at any point. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -150,6 +150,12 @@ tune: { trials: 4, jobs: 1, seed: 1 }
     ["a value that is out of range", "search: { optimizer.beta2: { uniform: [0.9, 1.5] } }", /beta2.*1\.5/],
     ["a range the wrong way round", "search: { seed: { integer: [5, 1] } }", /seed.*lowest first|seed.*A below B/],
     ["halving over steps", "search: { steps: { integer: [5, 9] } }\ntune: { algorithm: halving }", /the same for all/],
+    [
+      "what is halving's, without it",
+      "search: { seed: { integer: [1, 5] } }\ntune: { minSteps: 3 }",
+      /minSteps is for succ/,
+    ],
+    ["tune that is no list of options", "search: { seed: { integer: [1, 5] } }\ntune: 5", /must be options.*got 5/],
     ["an option of tune", "search: { seed: { integer: [1, 5] } }\ntune: { trial: 3 }", /trial.*Known options: trials/],
   ])("refuses %s before anything runs", async (name, text, message) => {
     const out = path(`refused-${name.replaceAll(" ", "-")}`);
@@ -157,6 +163,15 @@ tune: { trials: 4, jobs: 1, seed: 1 }
     expect(stderr).toMatch(message);
     expect(code).toBe(2);
     expect(existsSync(out)).toBe(false);
+  });
+
+  it("refuses a folder whose options are damaged", async () => {
+    mkdirSync(path("damaged"));
+    writeFileSync(path("damaged/tune.json"), "{");
+    const text = "search: { seed: { integer: [1, 5] } }";
+    const { code, stderr } = await fishy("tune", config("damaged.yaml", text), "--out", path("damaged"));
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/tune\.json cannot be read: .*Take another folder/);
   });
 
   it("ends when the first trials show that the set-up is wrong", async () => {
