@@ -1,5 +1,6 @@
 /** A part of an optimizer as a model of its own: for sessions beside the training program, and for plain arrays. */
 import { emptyGraph, GraphBuilder } from "../onnx/builder.js";
+import { importsOf } from "../onnx/contributed.js";
 import { DataType, type ModelProto } from "../onnx/proto.js";
 import type { HyperparameterName, Optimizer, StepResult, StepValues } from "./optimizer.js";
 
@@ -39,7 +40,7 @@ export function partProgram(optimizer: Optimizer, part: OptimizerPart): PartProg
       irVersion: 8,
       producerName: "fishy",
       graph: b.graph,
-      opsetImport: [{ domain: "", version: 18 }],
+      opsetImport: importsOf(b.graph, [{ domain: "", version: 18 }]),
       metadataProps: [],
       trainingInfo: [],
       functions: [],

@@ -1,5 +1,6 @@
 /** Copies of a program's graph that runs are built around. */
 import { emptyGraph, valueInfo } from "../onnx/builder.js";
+import { importsOf } from "../onnx/contributed.js";
 import { capturedBy, prune } from "../onnx/graph.js";
 import type { GraphProto, ModelProto } from "../onnx/proto.js";
 import { declaredType, tensorType } from "../onnx/types.js";
@@ -56,7 +57,7 @@ export function modelAround(graph: GraphProto, { model }: TrainingProgram): Mode
     ...(irVersion !== undefined && { irVersion }),
     producerName: "fishy",
     graph,
-    opsetImport,
+    opsetImport: importsOf(graph, opsetImport),
     functions,
     metadataProps: [],
     trainingInfo: [],

@@ -22,7 +22,10 @@ export function modelOf(graph) {
   return {
     irVersion: 8,
     graph,
-    opsetImport: [{ domain: "", version: 18 }],
+    opsetImport: [
+      { domain: "", version: 18 },
+      { domain: "com.microsoft", version: 1 },
+    ],
     metadataProps: [],
     trainingInfo: [],
     functions: [],

@@ -91,8 +91,17 @@ export function planRounds(options: PlanOptions): RoundPlan {
   return { head, thresholds, tail: rounds.slice(0, -1), last: rounds[rounds.length - 1] as Round };
 }
 
+/** The rounds for a spectrum in [l, 1]: all but the last one, and that. */
+export function roundsFrom(l: number, options: Omit<PlanOptions, "smallest" | "likely" | "certain">): Round[] {
+  return chain(l, options, bestRound(options.floor, options.p, options.degree, "bounded"));
+}
+
 /** The rounds from [l, 1] on; `atFloor` is the bounded one for the floor, which most chains begin with. */
-function chain(l: number, { p, degree, tolerance, floor }: PlanOptions, atFloor: Round): Round[] {
+function chain(
+  l: number,
+  { p, degree, tolerance, floor }: Omit<PlanOptions, "smallest" | "likely" | "certain">,
+  atFloor: Round,
+): Round[] {
   const rounds: Round[] = [];
   let low = l;
   for (;;) {

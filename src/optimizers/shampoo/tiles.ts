@@ -137,11 +137,13 @@ export class Tiling {
     return sum as string;
   }
 
-  private tile(tiles: SymmetricTiles, i: number, j: number): string {
+  /** The tile (i, j), i ≤ j. */
+  tile(tiles: SymmetricTiles, i: number, j: number): string {
     return tiles[i * this.count - (i * (i - 1)) / 2 + (j - i)] as string;
   }
 
-  private side(i: number): number {
+  /** Length of a diagonal tile's side. */
+  side(i: number): number {
     return (this.edges[i + 1] as number) - (this.edges[i] as number);
   }
 
