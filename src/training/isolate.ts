@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FishyError, UsageError } from "../errors.js";
+import { ALLOCATOR } from "../runtime/allocator.js";
 import type { ChildOrders, ToChild, ToParent } from "./messages.js";
 import { stringifyOptions } from "./options-json.js";
 import type { RunEvents, RunResult } from "./run.js";
@@ -15,13 +16,6 @@ export interface IsolateOptions {
   /** Aborted: end the step, save, and return. */
   readonly signal?: AbortSignal | undefined;
 }
-
-/**
- * By default glibc returns every large array to the system and page-faults it in again, and the runtime's binding makes
- * a copy of every output: with the arrays kept, a step's copies cost a third (6.8 instead of 20 ms for 40 MB). Other
- * allocators ignore the variables.
- */
-const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" };
 
 /** A handle on the process, for those who must end it at once. */
 export interface IsolatedRun {

@@ -8,6 +8,7 @@ import type { ExternalSource } from "../onnx/external.js";
 import { DataType } from "../onnx/proto.js";
 import type { TensorData } from "../onnx/tensor.js";
 import type { StepSchedule } from "../optimizers/optimizer.js";
+import { keepsFreedMemory } from "../runtime/allocator.js";
 import { allocateBuffer, type Buffer, type DoubleBuffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
@@ -174,6 +175,8 @@ export class Stepper implements Engine {
     const session = await createSession(graph.model, {
       device,
       purpose: doing.join(" with "),
+      // Steps of several kinds take turns, and share what memory they can.
+      arena: optimizer.emitStatistics === undefined || !keepsFreedMemory(),
       ...(threads !== undefined && { threads }),
     });
     const buffers = (names: Iterable<string>, dimsOf: (name: string) => readonly number[]) =>

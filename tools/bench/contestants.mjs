@@ -1,12 +1,10 @@
 /** Who takes part: the command of each contestant, what it computes, and what it needs. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { ALLOCATOR } from "../../dist/runtime/allocator.js";
 
 const here = import.meta.dirname;
 const node = (file, ...args) => [process.execPath, join(here, file), ...args];
-
-/** As src/training/isolate.ts sets them for the process that trains. */
-const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" };
 
 /**
  * The contestants of one work.

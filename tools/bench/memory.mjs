@@ -10,12 +10,11 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ALLOCATOR } from "../../dist/runtime/allocator.js";
 
 const STEPS = Number(process.argv[2] ?? 10_000);
 const FROM = 1000;
 const TOLERANCE = 0.05;
-/** As src/training/isolate.ts sets them for the process that trains. */
-const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" };
 const root = join(import.meta.dirname, "..", "..");
 
 if (process.env.FISHY_MEMORY_CHILD === undefined) {

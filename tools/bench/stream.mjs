@@ -9,10 +9,10 @@
 import { spawnSync } from "node:child_process";
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { ALLOCATOR } from "../../dist/runtime/allocator.js";
 
 const LIMIT = 1e9;
 const root = join(import.meta.dirname, "..", "..");
-const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" };
 const [path] = process.argv.slice(2);
 if (path === undefined) {
   console.error("Which Parquet file? node tools/bench/stream.mjs FILE");
