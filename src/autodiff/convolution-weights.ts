@@ -8,6 +8,7 @@ import type { GradientContext } from "./rule.js";
 import { staticShape } from "./shapes.js";
 import { isSmall, smallWeights } from "./small-maps.js";
 import {
+  cropToTiles,
   elementOfWindows,
   isStatic,
   isTiling,
@@ -152,16 +153,7 @@ function tiledColumns(
 ): string {
   const { b } = c;
   const { kernel, out } = window;
-  const spatial = kernel.map((_, axis) => axis + 2);
-  const covered = kernel.map((size, axis) => size * (out[axis] as number));
-  const cut = covered.every((size, axis) => size === window.in[axis])
-    ? x
-    : b.slice(
-        x,
-        kernel.map(() => 0),
-        covered,
-        spatial,
-      );
+  const cut = cropToTiles(c, x, window);
   const channels = (dims[1] as number) * group;
   const interleaved = kernel.flatMap((size, axis) => [out[axis] as number, size]);
   const tiles = b.reshape(cut, [-1, channels, ...interleaved]);

@@ -132,6 +132,15 @@ export function isTiling(window: Window): boolean {
   return window.kernel.every((size, axis) => size === window.strides[axis] && window.dilations[axis] === 1);
 }
 
+/** The part of `padded` (`padForWindows`) that tiles cover: positions that they leave over are cut off. */
+export function cropToTiles(c: GradientContext, padded: string, window: StaticWindow): string {
+  const { kernel, out } = window;
+  if (shortfall(window).every((size) => size >= 0)) return padded;
+  const covered = kernel.map((size, axis) => size * (out[axis] as number));
+  const axes = kernel.map((_, axis) => axis + 2);
+  return c.b.slice(padded, Array(kernel.length).fill(0), covered, axes);
+}
+
 /**
  * [N, C, ...out, kernel interleaved] → [N, C, ...in]: crops or pads what tiles cover to the size of the input.
  * @param tiled of the spatial sizes `out·kernel`.

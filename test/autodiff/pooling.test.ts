@@ -18,6 +18,29 @@ function distinct(dims: readonly number[]): number[] {
   );
 }
 
+/** One at the first maximum of every tile of the last axes, in row-major order, and zero elsewhere. */
+function firstMaxima(values: readonly number[], dims: readonly number[], kernel: readonly number[]): number[] {
+  const axes = dims.slice(-kernel.length);
+  const size = axes.reduce((n, length) => n * length, 1);
+  const best = new Map<string, number>();
+  for (const [i, value] of values.entries()) {
+    let rest = i % size;
+    const at = axes.map((length, axis) => {
+      const inner = axes.slice(axis + 1).reduce((n, next) => n * next, 1);
+      const position = Math.floor(rest / inner) % length;
+      rest %= inner;
+      return position;
+    });
+    const tile = at.map((position, axis) => Math.floor(position / (kernel[axis] as number)));
+    if (tile.some((index, axis) => (index + 1) * (kernel[axis] as number) > (axes[axis] as number))) continue;
+    const key = [Math.floor(i / size), ...tile].join();
+    const known = best.get(key);
+    if (known === undefined || value > (values[known] as number)) best.set(key, i);
+  }
+  const chosen = new Set(best.values());
+  return values.map((_, i) => (chosen.has(i) ? 1 : 0));
+}
+
 const windows: Record<string, Case> = {
   "1-D": { x: [2, 3, 7], attributes: { kernel_shape: [3] } },
   "2×2 tiles": { x: [2, 3, 4, 6], attributes: { kernel_shape: [2, 2], strides: [2, 2] } },
@@ -32,6 +55,12 @@ const windows: Record<string, Case> = {
   "asymmetric pads": { x: [1, 1, 4, 5], attributes: { kernel_shape: [3, 2], strides: [2, 1], pads: [1, 0, 0, 1] } },
   SAME_UPPER: { x: [1, 2, 5, 5], attributes: { kernel_shape: [2, 2], strides: [2, 2], auto_pad: "SAME_UPPER" } },
   SAME_LOWER: { x: [1, 2, 5, 5], attributes: { kernel_shape: [2, 2], strides: [2, 2], auto_pad: "SAME_LOWER" } },
+  "1-D tiles": { x: [2, 3, 6], attributes: { kernel_shape: [3], strides: [3] } },
+  "tiles, a size for each axis": {
+    x: [2, 2, 5, 6],
+    attributes: { kernel_shape: [2, 3], strides: [2, 3], ceil_mode: 1 },
+  },
+  "3-D tiles": { x: [1, 2, 4, 2, 4], attributes: { kernel_shape: [2, 2, 2], strides: [2, 2, 2] } },
   "3-D": { x: [1, 2, 4, 4, 3], attributes: { kernel_shape: [2, 2, 2], strides: [2, 2, 1] } },
 };
 const dilated: Record<string, Case> = {
@@ -66,6 +95,51 @@ describe("MaxPool", () => {
       precision: "float32",
     });
     expect(overlapping).toEqual([1, 1, 1, 0]);
+  });
+  // Wide ones are taken in parts of their rows.
+  it.each([
+    [
+      [2, 2, 4, 6],
+      [2, 2],
+    ],
+    [
+      [1, 2, 4, 80],
+      [2, 2],
+    ],
+    [
+      [1, 1, 2, 134],
+      [2, 2],
+    ],
+    [
+      [2, 1, 6, 63],
+      [3, 3],
+    ],
+    [
+      [1, 2, 5, 100],
+      [1, 4],
+    ],
+    [[1, 2, 200], [2]],
+    [
+      [1, 1, 4, 4, 4],
+      [2, 2, 2],
+    ],
+  ])("gives ties in tiles of %j to the first: %j", async (dims, kernel) => {
+    const random = mulberry32(5);
+    const values = Array.from({ length: dims.reduce((n, size) => n * size, 1) }, () => Math.floor(random() * 3));
+    const [computed] = await gradientsOf({
+      inputs: [{ dims, values }],
+      build: (b, [x]) => b.op("MaxPool", [x as string], { kernel_shape: kernel, strides: kernel }),
+      precision: "float32",
+    });
+    expect(computed).toEqual(firstMaxima(values, dims, kernel));
+  });
+  it("keeps an infinite cotangent to its element, and takes infinite elements", async () => {
+    const [computed] = await gradientsOf({
+      inputs: [{ dims: [1, 1, 2, 6], values: [0, 0, 4, 1, -Infinity, 1, 0, 0, 1, 1, -Infinity, -Infinity] }],
+      build: (b, [x]) => b.sqrt(b.op("MaxPool", [x as string], { kernel_shape: [2, 2], strides: [2, 2] })),
+      precision: "float32",
+    });
+    expect(computed).toEqual([Infinity, 0, 0.25, 0, 0, 0.5, 0, 0, 0, 0, 0, 0]);
   });
   it("refuses sizes that only the run knows", async () => {
     await expect(

@@ -3,7 +3,9 @@ import { intOf } from "../../onnx/attributes.js";
 import { DataType } from "../../onnx/proto.js";
 import type { GradientContext, GradientRule } from "../rule.js";
 import { elementsPer, expandLike, reshapeLike, zerosLike } from "../shapes.js";
+import { canResize, firstOfTiles, repeatOverTiles } from "../tiles.js";
 import {
+  cropToTiles,
   elementOfWindows,
   fitTiles,
   isStatic,
@@ -38,6 +40,11 @@ function maxPoolGradient(c: GradientContext): string {
   const lowest = LOWEST[c.elemType(x)];
   if (lowest === undefined) throw c.error("has elements of a type other than float and double");
   const padded = padForWindows(c, x, window, { value: c.scalar(lowest, x) });
+  if (isTiling(window) && canResize(c, x, window)) {
+    const isMaximum = b.equal(cropToTiles(c, padded, window), repeatOverTiles(c, y, window));
+    const isFirst = firstOfTiles(c, isMaximum, window, channelsOf(c));
+    return fitTiles(c, b.where(isFirst, repeatOverTiles(c, c.cotangent(), window), zero), window);
+  }
   const offsets = kernelOffsets(window.kernel);
   // What no earlier position of the window has claimed.
   let remaining = c.cotangent();
@@ -54,8 +61,7 @@ function maxPoolGradient(c: GradientContext): string {
 function foldWindows(c: GradientContext, parts: readonly string[], window: StaticWindow): string {
   const { b } = c;
   const { kernel, out } = window;
-  const channels = c.shape(c.input(0))[1];
-  if (typeof channels !== "number") throw c.error("has a number of channels known only at run time");
+  const channels = channelsOf(c);
   if (parts.length === 1 && isTiling(window)) return fitTiles(c, parts[0] as string, window);
   const stacked = b.concat(
     parts.map((part) => b.unsqueeze(part, [2])),
@@ -91,14 +97,7 @@ export const averagePool: GradientRule = {
 function spreadOverWindows(c: GradientContext, value: string, window: StaticWindow): string {
   const { b } = c;
   const { kernel, out } = window;
-  const channels = c.shape(c.input(0))[1];
-  if (typeof channels !== "number") throw c.error("has a number of channels known only at run time");
-  if (isTiling(window)) {
-    const apart = b.reshape(value, [-1, channels, ...out.flatMap((size) => [size, 1])]);
-    const filled = b.expand(apart, [1, 1, ...kernel.flatMap((size, axis) => [out[axis] as number, size])]);
-    const sizes = kernel.map((size, axis) => size * (out[axis] as number));
-    return fitTiles(c, b.reshape(filled, [-1, channels, ...sizes]), window);
-  }
+  if (isTiling(window)) return fitTiles(c, repeatOverTiles(c, value, window), window);
   const images = b.reshape(value, [-1, 1, ...out]);
   const ones = b.constant(c.elemType(c.input(0)), Array(kernel.reduce((n, size) => n * size, 1)).fill(1), [
     1,
@@ -168,6 +167,12 @@ export const globalMaxPool = unary("GlobalMaxPool", (c, dy) => {
   const zeros = flat(zerosLike(c, x));
   return reshapeLike(c, b.op("ScatterElements", [zeros, first, flat(dy)], { axis: 2 }), x);
 });
+
+function channelsOf(c: GradientContext): number {
+  const channels = c.shape(c.input(0))[1];
+  if (typeof channels !== "number") throw c.error("has a number of channels known only at run time");
+  return channels;
+}
 
 function staticWindow(c: GradientContext): StaticWindow {
   const window = windowOf(c, c.input(0), c.output(), kernelShape(c));
