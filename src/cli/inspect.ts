@@ -6,12 +6,15 @@ import type { Gpu } from "../placement/kernel-table.js";
 import { outlinePage } from "../report/outline-page.js";
 import { writePage } from "../report/page.js";
 import { editablePlan } from "../rewrite/editable-plan.js";
-import { inspectModel, type ModelDescription } from "../rewrite/inspect.js";
+import { familyLabel, inspectModel, type ModelDescription } from "../rewrite/inspect.js";
 import { outlineModel } from "../rewrite/outline.js";
+import { planSections } from "../rewrite/rewrite.js";
+import type { Boundary, Section, SectionPlan } from "../sections/plan.js";
 import { formatPlacement, reportPlacement } from "../training/placement-report.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { printDiff } from "./diff.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
+import { formatSections } from "./sections-table.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatCount, formatTable } from "./table.js";
 
@@ -40,6 +43,13 @@ export function inspectCommand(): Command {
     if (flags.diff) {
       await printDiff(path, flags.diff, flags.json ?? false);
       return;
+    }
+    const views = (["plan", "html", "device"] as const).filter((name) => flags[name] !== undefined);
+    if (views.length > 1) {
+      throw new UsageError(`${views.map((name) => `--${name}`).join(" and ")} are different views: give one of them.`);
+    }
+    if (flags.size && flags.html === undefined && flags.device === undefined) {
+      throw new UsageError("--size is for --html and --device, which need numbers for symbolic dimensions.");
     }
     const source = await openSource(path, sourceOptionsOf(flags));
     const artifacts = isLoadedArtifacts(source) ? source : undefined;
@@ -70,11 +80,43 @@ export function inspectCommand(): Command {
       return;
     }
     const description = await inspectModel(source.proto, resolved);
+    const plan =
+      flags.sections === undefined
+        ? undefined
+        : await planSections(source.proto, { ...resolved, directory: source.directory });
     const text = flags.json
-      ? JSON.stringify({ ...description, ...(artifacts && { artifacts: describeArtifacts(artifacts) }) }, null, 2)
-      : [...(artifacts ? [formatArtifacts(artifacts)] : []), formatDescription(title, description)].join("\n\n");
+      ? JSON.stringify(
+          {
+            ...description,
+            ...(plan && { sections: plan.sections.map((section) => describeSection(section, plan)) }),
+            ...(artifacts && { artifacts: describeArtifacts(artifacts) }),
+          },
+          null,
+          2,
+        )
+      : [
+          ...(artifacts ? [formatArtifacts(artifacts)] : []),
+          formatDescription(title, description),
+          ...(plan ? [sectionsOf(plan, description)] : []),
+        ].join("\n\n");
     process.stdout.write(`${text}\n`);
   });
+}
+
+function describeSection({ name, boundaries, parameters }: Section, plan: SectionPlan) {
+  const sampledAt = boundaries.map((i) => {
+    const { preActivation, family } = plan.boundaries[i] as Boundary;
+    return { value: preActivation, family: familyLabel(family) };
+  });
+  return { name, sampledAt, parameters };
+}
+
+function sectionsOf({ sections, boundaries }: SectionPlan, { parameters }: ModelDescription): string {
+  return formatSections(
+    sections,
+    boundaries.map(({ preActivation, family }) => ({ preActivation, family: familyLabel(family) })),
+    new Map(parameters.map(({ name, elements }) => [name, elements])),
+  );
 }
 
 /** `sequence=128`. */

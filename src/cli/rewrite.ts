@@ -10,11 +10,14 @@ import { float } from "../onnx/attributes.js";
 import { withFields } from "../onnx/codec.js";
 import { type OnnxModel, saveModel } from "../onnx/model-file.js";
 import { compareOperators } from "../onnx/opcount.js";
+import { elementCount } from "../onnx/tensor.js";
+import { familyLabel } from "../rewrite/inspect.js";
 import type { Manifest, TrainingProgram } from "../rewrite/manifest.js";
 import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
 import { keepBackward } from "../training/keep-backward.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
+import { formatSections } from "./sections-table.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatTable } from "./table.js";
 
@@ -48,6 +51,12 @@ export function rewriteCommand(): Command {
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: RewriteFlags) => {
     const source = await openSource(path, sourceOptionsOf(flags));
     const options = rewriteOptionsOf(flags);
+    if (flags.trainingInfo && flags.keepBackward) {
+      throw new UsageError("--training-info and --keep-backward write different files: give one of them.");
+    }
+    if (flags.trainingInfo && flags.sections !== undefined) {
+      throw new UsageError("--training-info writes a training step without samples: leave --sections out.");
+    }
     if (flags.polyfill && !flags.keepBackward) {
       throw new UsageError("--polyfill needs --keep-backward: other programs have standard operators alone.");
     }
@@ -77,7 +86,7 @@ export function rewriteCommand(): Command {
           ["operator", "before", "after"],
           [...rows, { operator: "total", ...total }].map(({ operator, before, after }) => [operator, before, after]),
         ),
-        formatSections(program.manifest),
+        sectionsOf(program.manifest),
         `Wrote ${flags.output}`,
       ].join("\n\n")}\n`,
     );
@@ -127,17 +136,10 @@ async function writeTrainingInfo(
   await saveModel({ proto, directory: source.directory }, path);
 }
 
-function formatSections({ sections, boundaries, parameters }: Manifest): string {
-  if (sections.length === 0) return "Sections: none; nothing is sampled.";
-  const sizes = new Map(parameters.map(({ name, dims }) => [name, dims.reduce((product, dim) => product * dim, 1)]));
-  return formatTable(
-    ["section", "sampled at", "family", "parameters", "elements"],
-    sections.map((section) => [
-      section.name,
-      section.boundaries.map((i) => boundaries[i]?.preActivation).join(", "),
-      [...new Set(section.boundaries.map((i) => boundaries[i]?.family))].join(", "),
-      section.parameters.length,
-      section.parameters.reduce((sum, name) => sum + (sizes.get(name) ?? 0), 0),
-    ]),
-  );
+function sectionsOf({ sections, boundaries, parameters }: Manifest): string {
+  const sampledAt = boundaries.map(({ preActivation, family: name, familyParameters: parameters }) => ({
+    preActivation,
+    family: familyLabel({ name, parameters }),
+  }));
+  return formatSections(sections, sampledAt, new Map(parameters.map(({ name, dims }) => [name, elementCount(dims)])));
 }

@@ -102,6 +102,15 @@ describe("wrong usage", () => {
   );
 });
 
+describe("options that exclude each other", () => {
+  it.each([
+    [["inspect", MLP, "--html", "x.html", "--plan", "x.yaml"], /--plan and --html are different views/],
+    [["inspect", MLP, "--size", "n=2"], /--size is for --html and --device/],
+    [["rewrite", MLP, "-o", "x.onnx", "--training-info", "--keep-backward"], /write different files/],
+    [["rewrite", MLP, "-o", "x.onnx", "--training-info", "--sections", "output"], /without samples/],
+  ])("%j", (argv, message) => expectError(argv, 2, message));
+});
+
 describe("data that does not fit", () => {
   const x = (values: Float32Array, dims: number[]) => file("x.npy", npyBytes("<f4", dims, values));
   const train = (data: string[], out: string) => [
@@ -184,6 +193,24 @@ describe("inspect and rewrite", () => {
     expect(manifest.sections).toHaveLength(3);
     expect(operators.Gemm.before).toBe(6);
     expect(operators.Gemm.after).toBeGreaterThan(6 + 12);
+    const planned = await fishy(
+      ...["inspect", AUTOENCODER, "--loss", "sigmoid-cross-entropy", "--target-input", "x"],
+      ...["--sections", "every:2", "--json"],
+    );
+    const { sections } = JSON.parse(planned.stdout);
+    expect(sections.map(({ parameters }: { parameters: string[] }) => parameters)).toEqual(
+      manifest.sections.map(({ parameters }: { parameters: string[] }) => parameters),
+    );
+  });
+
+  it("print the same table of sections", async () => {
+    const flags = ["--loss", "softmax-cross-entropy", "--sections", "output"];
+    const inspected = await fishy("inspect", MLP, ...flags);
+    const table = inspected.stdout.slice(inspected.stdout.indexOf("section "));
+    const rewritten = await fishy("rewrite", MLP, ...flags, "-o", path("sections.onnx"));
+    expect(table).toMatch(/sampled at.*\n.*\n.*softmax/);
+    expect(rewritten.stdout).toContain(table.trim());
+    expect((await fishy("inspect", MLP, "--sections", "output")).stderr).toMatch(/no loss/);
   });
 });
 
