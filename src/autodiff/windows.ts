@@ -95,18 +95,21 @@ export function kernelOffsets(kernel: readonly number[]): number[][] {
 }
 
 /**
- * Pads the spatial axes of `x` so that every window lies inside it; `value` fills the padding. `first` is the first
- * spatial axis: 2, or 1 where the batch is the last axis.
+ * Pads the axes of `x` that windows lie over so that every window lies inside it; `value` fills the padding. `first` is
+ * the first of these axes (1 where the batch is the last axis), `rank` the number of all axes of `x`.
  */
 export function padForWindows(
   c: GradientContext,
   x: string,
   window: StaticWindow,
-  { value, first = 2 }: { value?: string; first?: number } = {},
+  { value, first = 2, rank = 2 + window.kernel.length }: { value?: string; first?: number; rank?: number } = {},
 ): string {
   const behind = shortfall(window).map((size) => Math.max(size, 0));
   if ([...window.begin, ...behind].every((size) => size === 0)) return x;
-  const [before, after] = [Array(first).fill(0), Array(2 - first).fill(0)] as [number[], number[]];
+  const [before, after] = [first, rank - first - window.kernel.length].map((axes) => Array(axes).fill(0)) as [
+    number[],
+    number[],
+  ];
   const pads = [...before, ...window.begin, ...after, ...before, ...behind, ...after];
   return c.b.op("Pad", [x, c.b.i64(pads), ...(value ? [value] : [])]);
 }

@@ -68,6 +68,14 @@ const cases: Record<string, Case> = {
 const ways: Record<string, Case> = {
   "2-D, many channels, small output": { x: [2, 32, 4, 3], w: [2, 32, 3, 2], attributes: { pads: [1, 0, 1, 1] } },
   "2-D, many channels, large output": { x: [1, 32, 9, 9], w: [1, 32, 2, 2], attributes: { strides: [1, 1] } },
+  "1-D, many channels": { x: [2, 32, 7], w: [1, 32, 3], attributes: { pads: [2, 1] } },
+  "2-D, many channels, unpadded": { x: [1, 32, 6, 5], w: [1, 32, 2, 3] },
+  "2-D, many channels, rows with strides, columns with dilation": {
+    x: [1, 32, 7, 6],
+    w: [1, 32, 2, 2],
+    attributes: { strides: [2, 1], dilations: [1, 2], pads: [1, 2, 0, 1] },
+  },
+  "3-D, many channels": { x: [1, 32, 2, 3, 4], w: [1, 32, 2, 1, 2], attributes: { pads: [1, 0, 0, 0, 1, 1] } },
   "2-D, many channels, strides and dilations": {
     x: [2, 32, 6, 7],
     w: [2, 32, 2, 2],
