@@ -1,7 +1,7 @@
 /** Families on two points (counting measure): Z = 1 and E[y] = ŷ, so the paper's score and the centred one agree. */
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
-import type { Family } from "./family.js";
+import { divided, type Family } from "./family.js";
 import { coin } from "./random.js";
 import { logistic, softplus } from "./special.js";
 
@@ -36,11 +36,11 @@ function twoPoints(name: string, low: number, high: number): Family {
         if (input.draw === "two-point") {
           const deviation = b.sqrt(b.mul(p, b.sub(b.f32(1), p)));
           const signed = b.mul(deviation, coin(b, input.random, shape));
-          return gap === 1 ? signed : b.mul(signed, b.f32(gap));
+          return divided(b, gap === 1 ? signed : b.mul(signed, b.f32(gap)), input);
         }
         const y = b.cast(b.less(input.random.uniform(b, shape), p), DataType.FLOAT);
         const residual = b.sub(y, p);
-        return gap === 1 ? residual : b.mul(residual, b.f32(gap));
+        return divided(b, gap === 1 ? residual : b.mul(residual, b.f32(gap)), input);
       }),
     moments: (b, input) =>
       b.scope(name, () => {

@@ -8,9 +8,9 @@ import type { GraphBuilder, ValueType } from "../onnx/builder.js";
 export type Score = "paper" | "centred";
 
 /**
- * `exact`: y drawn from the family. `fast`: one of 1024 (Gaussian: 4096) equally likely values with the family's mean and
- * variance and, within a step, its distribution; `exact` where a family has no such table. `two-point`: y = E[y] ± sd(y),
- * the sign by a coin; same mean and variance.
+ * `exact`: y drawn from the family. `fast`: one of 16 equally likely values with the family's mean and variance (Gaussian: a
+ * normal number) by random numbers of which any two are independent, not any three; `exact` where a family has no such
+ * table. `two-point`: y = E[y] ± sd(y), the sign by a coin; same mean and variance.
  */
 export type Draw = "exact" | "fast" | "two-point";
 
@@ -22,6 +22,14 @@ export interface RandomSource {
   integers(b: GraphBuilder, shape: string, bits: number): string;
 }
 
+/** Random numbers for the fast draws of one boundary, cheaper than a stream's. */
+export interface PooledRandom {
+  /** `LEVEL_STEP`·level + fraction, float32 of the boundary's shape; level in [0, 2·LEVELS), equally likely modulo LEVELS. */
+  levels(): string;
+  /** Standard normal numbers, divided by a float32 scalar where one is given; of the boundary's shape. */
+  normals(divisor?: string): string;
+}
+
 export interface SampleInput {
   /** The pre-activation (float32, any shape). Samplers never use ŷ in its place: ŷ saturates and f need not be injective. */
   readonly a: string;
@@ -29,8 +37,17 @@ export interface SampleInput {
   /** ŷ = f(a) where the graph already has it (log p after a LogSoftmax); emitted by the family otherwise. */
   readonly activation?: string;
   readonly random: RandomSource;
+  /** For fast draws, which are exact ones without it. */
+  readonly pool?: PooledRandom;
   readonly score: Score;
   readonly draw: Draw;
+  /** A float32 scalar that the residual is divided by, where that is cheapest; 1 by default. */
+  readonly divisor?: string;
+}
+
+/** The residual divided by its input's divisor. */
+export function divided(b: GraphBuilder, residual: string, { divisor }: Pick<SampleInput, "divisor">): string {
+  return divisor === undefined ? residual : b.div(residual, divisor);
 }
 
 /** Where a density is wanted; `y` has the shape of `a`. */
@@ -53,7 +70,7 @@ export interface Family {
   readonly name: string;
   /** Such as `{ alpha: 0.1 }`. */
   readonly parameters: Readonly<Record<string, number>>;
-  /** Emits the residual y − ŷ (or y − E[y]) of one draw per element; the shape of `a`. */
+  /** Emits the residual y − ŷ (or y − E[y]) of one draw per element, over the divisor; the shape of `a`. */
   residual(b: GraphBuilder, input: SampleInput): string;
   /** Emits E[y] and Var[y] per element; for softmax, the mean and the diagonal of the covariance. */
   moments(b: GraphBuilder, input: Pick<SampleInput, "a" | "type" | "activation">): Moments;

@@ -1,6 +1,6 @@
 /** The family of a linear output ŷ = slope·a + offset: N(ŷ, slope). */
 import { DataType } from "../onnx/proto.js";
-import type { Family } from "./family.js";
+import { divided, type Family } from "./family.js";
 import { normal } from "./normal.js";
 import { coin } from "./random.js";
 import { normalQuantile } from "./special.js";
@@ -16,10 +16,13 @@ export function gaussian(slope = 1, offset = 0): Family {
   return {
     name: "gaussian",
     parameters: isIdentity ? {} : { slope, offset },
-    residual(b, { a, random, draw }) {
+    residual(b, input) {
+      const { a, random, draw, pool } = input;
+      const scaled = (unit: string) => (slope === 1 ? unit : b.mul(unit, b.f32(deviation)));
+      if (draw === "fast" && pool) return scaled(pool.normals(input.divisor));
       const shape = b.shape(a);
-      const unit = draw === "two-point" ? coin(b, random, shape) : normal(b, random, shape, draw);
-      return slope === 1 ? unit : b.mul(unit, b.f32(deviation));
+      const unit = draw === "two-point" ? coin(b, random, shape) : normal(b, random, shape);
+      return divided(b, scaled(unit), input);
     },
     moments(b, { a, activation: known }) {
       const mean = known ?? (isIdentity ? a : b.add(b.mul(a, b.f32(slope)), b.f32(offset)));

@@ -1,10 +1,9 @@
 /** Standard normal numbers, and the normal quantile function, in a graph. */
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
-import type { Draw, RandomSource } from "./family.js";
+import type { RandomSource } from "./family.js";
 import { emitLog } from "./log.js";
 import { flatten, unflatten } from "./shapes.js";
-import { sharedValue } from "./shared-values.js";
 import { normalQuantile } from "./special.js";
 
 /**
@@ -48,17 +47,17 @@ const cells = lazy(() => {
   return Float32Array.from(means, (z) => z / deviation);
 });
 
-/** Standard normal float32 numbers of the shape that the int64 vector `shape` holds; the fast ones are one look-up each. */
-export function normal(b: GraphBuilder, random: RandomSource, shape: string, draw: Exclude<Draw, "two-point">): string {
-  return b.scope("normal", () => {
-    if (draw === "exact") return normalQuantileOf(b, random.uniform(b, shape));
-    const table = sharedValue(b, "normal", () => {
-      const values = cells();
-      return b.initializer("cells", DataType.FLOAT, [values.length], values);
-    });
-    const index = b.cast(flatten(b, random.integers(b, shape, BITS)), DataType.INT32);
-    return unflatten(b, b.op("GatherElements", [table, index], { axis: 0 }), shape);
-  });
+/** Standard normal float32 numbers of the shape that the int64 vector `shape` holds. */
+export function normal(b: GraphBuilder, random: RandomSource, shape: string): string {
+  return b.scope("normal", () => normalQuantileOf(b, random.uniform(b, shape)));
+}
+
+/** The same by one look-up each, within 1/8192 in probability. @param integers draws uint32 of so many bits, of `shape`. */
+export function lookedUpNormal(b: GraphBuilder, integers: (bits: number) => string, shape: string): string {
+  const values = cells();
+  const table = b.initializer("cells", DataType.FLOAT, [values.length], values);
+  const index = b.cast(flatten(b, integers(BITS)), DataType.INT32);
+  return unflatten(b, b.op("GatherElements", [table, index], { axis: 0 }), shape);
 }
 
 function lazy<T>(make: () => T): () => T {

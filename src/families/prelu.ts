@@ -5,7 +5,7 @@
 import { FishyError } from "../errors.js";
 import type { GraphBuilder } from "../onnx/builder.js";
 import { twoSlopeDivergence } from "./divergences.js";
-import type { Family, SampleInput } from "./family.js";
+import { divided, type Family, type SampleInput } from "./family.js";
 import { leakyRelu } from "./leaky-relu.js";
 import { emitLog } from "./log.js";
 import { emitPolynomial, normalQuantileOf } from "./normal.js";
@@ -56,10 +56,10 @@ export function prelu(slope: string | number): Family {
         if (input.draw !== "two-point") {
           const y = pieces.draw(input);
           const mode = pieces.activation();
-          return b.sub(y, input.score === "centred" ? b.add(mode, pieces.bias()) : mode);
+          return divided(b, b.sub(y, input.score === "centred" ? b.add(mode, pieces.bias()) : mode), input);
         }
         const deviation = b.mul(b.sqrt(pieces.variance()), coin(b, input.random, b.shape(input.a)));
-        return input.score === "centred" ? deviation : b.add(deviation, pieces.bias());
+        return divided(b, input.score === "centred" ? deviation : b.add(deviation, pieces.bias()), input);
       }),
     moments: (b, { a }) =>
       b.scope("prelu", () => {

@@ -1,7 +1,7 @@
 /** The categorical family of softmax: y is one-hot, P(y_k = 1) = p_k; E[y] = p, cov = diag(p) − p pᵀ. */
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
-import type { Family, SampleInput } from "./family.js";
+import { divided, type Family, type SampleInput } from "./family.js";
 import { coin } from "./random.js";
 
 export interface SoftmaxOptions {
@@ -23,7 +23,8 @@ export function softmax({ axis = -1, log = false }: SoftmaxOptions = {}): Family
     residual: (b, input) =>
       b.scope("softmax", () => {
         const p = probabilities(b, input);
-        return input.draw === "two-point" ? twoPoint(b, p, axis, input) : b.sub(oneHot(b, p, axis, input), p);
+        const residual = input.draw === "two-point" ? twoPoint(b, p, axis, input) : b.sub(oneHot(b, p, axis, input), p);
+        return divided(b, residual, input);
       }),
     moments: (b, input) =>
       b.scope("softmax", () => {

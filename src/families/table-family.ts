@@ -1,13 +1,14 @@
 /**
  * Families whose draws and moments are looked up in tables, without Exp and Log. A draw interpolates the quantile function at
- * one uniform; a fast one is one look-up with ten random bits (`draw-table.ts`), but for families that change too fast for it.
+ * one uniform; a fast one is one look-up (`draw-table.ts`), but for families that change too fast for it.
  */
+import { float } from "../onnx/attributes.js";
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
 import { type ContinuousDensity, scalarFamily } from "./density.js";
 import type { EmitDivergence } from "./divergences.js";
-import { centredDraws, type DrawTable, drawTable, INDEX_SCALE, NAN_INDEX, ROW_BITS } from "./draw-table.js";
-import type { DensityInput, Family, SampleInput } from "./family.js";
+import { drawTable, LAST, place } from "./draw-table.js";
+import { type DensityInput, divided, type Family, type PooledRandom, type SampleInput } from "./family.js";
 import { coin } from "./random.js";
 import { flatten, unflatten } from "./shapes.js";
 import { sharedValue } from "./shared-values.js";
@@ -40,7 +41,7 @@ type Cache = Map<string, Record<string, Float32Array<ArrayBuffer>>>;
 /** Tables by family and parameters: building one takes about a tenth of a second. */
 const tables: Cache = new Map();
 const nodes = new Map<string, QuantileNodes>();
-const drawTables = new Map<string, DrawTable | "none">();
+const drawTables = new Map<string, Float32Array<ArrayBuffer> | "none">();
 
 export function tableFamily(options: TableFamilyOptions): Family {
   const parameters = options.parameters ?? {};
@@ -48,10 +49,7 @@ export function tableFamily(options: TableFamilyOptions): Family {
   return {
     name: options.name,
     parameters,
-    residual: (b, input) =>
-      b.scope(options.name, () =>
-        input.draw === "two-point" ? emitter.twoPointResidual(b, input) : emitter.drawnResidual(b, input),
-      ),
+    residual: (b, input) => b.scope(options.name, () => emitter.residual(b, input)),
     moments: (b, input) => b.scope(options.name, () => emitter.moments(b, input)),
     logDensity: (b, input) => b.scope(options.name, () => emitter.logDensity(b, input)),
     scalar: scalarFamily(options.density),
@@ -72,50 +70,30 @@ class TableEmitter {
     private readonly key: string,
   ) {}
 
-  drawnResidual(b: GraphBuilder, input: SampleInput): string {
-    const table = input.draw === "fast" ? this.drawTable() : undefined;
-    return table ? this.lookedUpResidual(b, input, table) : this.interpolatedResidual(b, input);
+  residual(b: GraphBuilder, input: SampleInput): string {
+    if (input.draw === "two-point") return divided(b, this.twoPointResidual(b, input), input);
+    const isCentred = input.score === "centred";
+    const table = input.draw === "fast" && input.pool ? this.drawTable(isCentred) : undefined;
+    if (table && input.pool) return this.pooledResidual(b, input, input.pool, table);
+    return divided(b, this.interpolatedResidual(b, input), input);
   }
 
-  /** spread·T[k, v] for ten random bits v, plus base − ŷ for the paper's score where the table has not added it. */
-  private lookedUpResidual(b: GraphBuilder, input: SampleInput, { values, isResidual }: DrawTable): string {
-    const centred = input.score === "centred";
-    const { index, spread, unit } = this.indexPosition(b, input.a);
-    const position = b.cast(toIndex(b, index, NAN_INDEX), DataType.UINT32);
-    const row = input.random.integers(b, b.shape(position), ROW_BITS);
-    // Wrapping: a negative position keeps its bits, and dividing floors it.
-    const rows = b.u32(2 ** ROW_BITS);
-    const column = b.mul(b.div(b.add(position, row), rows), rows);
-    const at = b.cast(b.add(column, row), DataType.INT32);
-    const { draws } = this.initializers(b, centred ? "fast_centred" : "fast", () => ({
-      draws: (centred ? centredDraws(values) : values).map((value) => value * unit),
-    }));
-    const scaled = b.op("GatherElements", [draws as string, at], { axis: 0 });
-    const draw = unflatten(b, spread === undefined ? scaled : b.mul(spread, scaled), b.shape(input.a));
-    return centred || isResidual ? draw : this.addOffset(b, draw, input, b.mul(index, b.f32(1 / INDEX_SCALE)));
+  /** One look-up: the position of `a` in a column of the table, plus the pool's level and fraction. */
+  private pooledResidual(b: GraphBuilder, input: SampleInput, pool: PooledRandom, table: Float32Array): string {
+    const { alpha, beta } = place(this.options.layout);
+    const share = b.op("HardSigmoid", [input.a], { alpha: float(alpha), beta: float(beta) });
+    const at = b.add(b.mul(share, b.f32(LAST)), pool.levels());
+    // NaN casts to the least integer, and −1 is the table's end.
+    const index = flatten(b, toIndex(b, at, -1));
+    const key = `fast:${input.score}:${this.key}`;
+    const residuals = sharedValue(b, `${key}:${input.divisor}`, () => {
+      const values = sharedValue(b, key, () => b.initializer("fast", DataType.FLOAT, [table.length], table));
+      return divided(b, values, input);
+    });
+    return unflatten(b, b.op("GatherElements", [residuals, index], { axis: 0 }), b.shape(input.a));
   }
 
-  /** k times the scale of an index, and the spread in units of `unit`, in as few passes as it takes. */
-  private indexPosition(b: GraphBuilder, a: string) {
-    const { scale, shift = 0, spread } = this.options.layout;
-    const flat = flatten(b, a);
-    const moved = shift === 0 ? flat : b.sub(flat, b.f32(shift));
-    const decay = b.div(b.f32(INDEX_SCALE), b.add(b.abs(moved), b.f32(scale)));
-    const index = b.mul(moved, decay);
-    const unit = scale / INDEX_SCALE;
-    switch (spread) {
-      case "both":
-        return { index, spread: decay, unit };
-      case "root":
-        return { index, spread: b.sqrt(decay), unit: Math.sqrt(unit) };
-      case "below":
-        return { index, spread: b.add(b.min(index, b.f32(0)), b.f32(INDEX_SCALE)), unit: 1 / INDEX_SCALE };
-      case "none":
-        return { index, spread: undefined, unit: 1 };
-    }
-  }
-
-  /** The same with T[k, r(u)], bilinear, for a uniform u. */
+  /** base + spread·T[k, r(u)] − ŷ, bilinear, for a uniform u. */
   private interpolatedResidual(b: GraphBuilder, input: SampleInput): string {
     const { columns, values } = this.nodes();
     const position = this.position(b, input.a);
@@ -140,7 +118,7 @@ class TableEmitter {
   }
 
   /** ±√variance by a coin, plus the mean's distance from ŷ for the paper's score. */
-  twoPointResidual(b: GraphBuilder, input: SampleInput): string {
+  private twoPointResidual(b: GraphBuilder, input: SampleInput): string {
     const { bias, variance, position } = this.lookUpMoments(b, input);
     const shape = b.shape(input.a);
     const deviation = b.mul(b.sqrt(variance), coin(b, input.random, b.shape(position.k)));
@@ -235,10 +213,10 @@ class TableEmitter {
     return input.activation ?? this.options.activation(b, input.a);
   }
 
-  private drawTable(): DrawTable | undefined {
-    const { density, layout } = this.options;
-    const table = drawTables.get(this.key) ?? drawTable(this.nodes(), density, layout) ?? "none";
-    drawTables.set(this.key, table);
+  private drawTable(isCentred: boolean): Float32Array<ArrayBuffer> | undefined {
+    const key = `${isCentred}:${this.key}`;
+    const table = drawTables.get(key) ?? drawTable(this.options.density, this.options.layout, isCentred) ?? "none";
+    drawTables.set(key, table);
     return table === "none" ? undefined : table;
   }
 
@@ -292,7 +270,7 @@ function cellOf(b: GraphBuilder, x: string, count: number): { floor: string; fra
   return { floor, fraction: b.sub(at, floor) };
 }
 
-/** NaN becomes an index inside the table (the fraction carries the NaN on) rather than an error of GatherElements. */
-function toIndex(b: GraphBuilder, cell: string, lowest = 0): string {
-  return b.max(b.cast(cell, DataType.INT32), b.i32(lowest));
+/** NaN becomes an index inside the table (for 0, the fraction carries the NaN on) rather than an error of GatherElements. */
+function toIndex(b: GraphBuilder, cell: string, least = 0): string {
+  return b.max(b.cast(cell, DataType.INT32), b.i32(least));
 }

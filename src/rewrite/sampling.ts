@@ -2,6 +2,7 @@
 import { differentiate } from "../autodiff/reverse.js";
 import { FishyError } from "../errors.js";
 import type { Draw, Score } from "../families/family.js";
+import { pooledRandom } from "../families/pool.js";
 import { counterRandom } from "../families/random.js";
 import type { GraphBuilder } from "../onnx/builder.js";
 import type { GraphProto } from "../onnx/proto.js";
@@ -33,11 +34,24 @@ export interface LocalPass {
 export function emitSampled(pass: LocalPass, draw: Draw): Map<string, string> {
   const { b, forward, types, plan, wrt, score, batchSize } = pass;
   const cotangents = new Map<string, string>();
+  const pools =
+    draw === "fast"
+      ? b.scope("pool", () =>
+          pooledRandom(
+            b,
+            pass.seed,
+            plan.boundaries.map(({ preActivation }) => {
+              const last = pass.types.get(preActivation)?.shape?.at(-1);
+              return { shape: b.shape(preActivation), ...(typeof last === "number" && { last }) };
+            }),
+          ),
+        )
+      : [];
   for (const [i, boundary] of plan.boundaries.entries()) {
     b.scope(`${boundary.name}/sample`, () => {
-      const random = counterRandom(pass.seed, i);
-      const residual = boundary.family.residual(b, { ...preActivationOf(pass, boundary), random, score, draw });
-      cotangents.set(boundary.preActivation, b.div(residual, batchSize));
+      const [random, pool] = [counterRandom(pass.seed, i), pools[i]];
+      const given = { ...preActivationOf(pass, boundary), random, ...(pool && { pool }), divisor: batchSize };
+      cotangents.set(boundary.preActivation, boundary.family.residual(b, { ...given, score, draw }));
     });
   }
   pass.cotangents.push(...cotangents.values());

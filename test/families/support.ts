@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import * as ort from "onnxruntime-node";
 import type { Draw, Family, RandomSource, Score } from "../../src/families/family.js";
+import { pooledRandom } from "../../src/families/pool.js";
 import { counterRandom } from "../../src/families/random.js";
 import { familyByName } from "../../src/families/registry.js";
 import type { Dim, GraphBuilder } from "../../src/onnx/builder.js";
@@ -54,25 +55,6 @@ export function constantRandom(value: number): RandomSource {
   };
 }
 
-/** Yields evenly spread values, the same `count` for every row of that length: every draw once. */
-export function evenRandom(count: number): RandomSource {
-  const numbers = (b: GraphBuilder) => b.op("Range", [b.i32(0), b.i32(count), b.i32(1)]);
-  const repeated = (b: GraphBuilder, one: string, shape: string) => {
-    const rows = b.div(b.reduce("ReduceProd", shape, undefined, true), b.i64([count]));
-    return b.op("Reshape", [b.op("Tile", [one, rows]), shape]);
-  };
-  return {
-    uniform(b, shape) {
-      const u = b.div(b.add(b.cast(numbers(b), DataType.FLOAT), b.f32(0.5)), b.f32(count));
-      return repeated(b, u, shape);
-    },
-    integers(b, shape, bits) {
-      if (2 ** bits !== count) throw new Error(`${bits} bits for ${count} draws`);
-      return b.cast(repeated(b, numbers(b), shape), DataType.UINT32);
-    },
-  };
-}
-
 /** A session around a graph with the inputs `a` and `seed`. */
 export class Runner {
   private constructor(
@@ -113,9 +95,11 @@ export interface SampleOptions {
 /** A runner whose only output is the family's residual. */
 export function residualRunner(family: Family, options: SampleOptions = {}, shape: readonly Dim[] = ["rows", "n"]) {
   const { score = "paper", draw = "exact", random = (seed) => counterRandom(seed, 0) } = options;
-  return Runner.create(shape, (b, a, seed) => [
-    family.residual(b, { a, type: { elemType: DataType.FLOAT, shape }, random: random(seed), score, draw }),
-  ]);
+  return Runner.create(shape, (b, a, seed) => {
+    const pool = draw === "fast" && !options.random ? pooledRandom(b, seed, [{ shape: b.shape(a) }])[0] : undefined;
+    const type = { elemType: DataType.FLOAT, shape };
+    return [family.residual(b, { a, type, random: random(seed), ...(pool && { pool }), score, draw })];
+  });
 }
 
 /** Every value of `a` repeated `n` times, one row each. */

@@ -2,7 +2,6 @@
 import * as ort from "onnxruntime-node";
 import { expect, it } from "vitest";
 import { counterRandom } from "../../src/families/random.js";
-import { familyByName } from "../../src/families/registry.js";
 import { DataType } from "../../src/onnx/proto.js";
 import { shiftsForDivisions } from "../../src/training/shifts.js";
 import { modelOf, newBuilder, runModel } from "../support/run.js";
@@ -20,28 +19,4 @@ it("leaves the generator's numbers as they are, and other graphs alone", async (
   const feeds = { seed: new ort.Tensor("int64", BigInt64Array.of(77n), []) };
   const [divided, bits] = [await runModel(modelOf(b.graph), feeds), await runModel(modelOf(shifted), feeds)];
   expect(bits[u]?.data).toEqual(divided[u]?.data);
-});
-
-it("leaves draws from a table as they are, with a mask in place of a division and a product", async () => {
-  const b = newBuilder();
-  b.input("seed", { elemType: DataType.INT64, shape: [] });
-  const type = { elemType: DataType.FLOAT, shape: [4000] };
-  const a = b.input("a", type);
-  const random = counterRandom("seed", 3);
-  const drawn = familyByName("tanh").residual(b, { a, type, random, score: "paper", draw: "fast" });
-  b.output(drawn, type);
-  const masked = { ...b.graph, initializer: [...b.graph.initializer] };
-  shiftsForDivisions(masked);
-  expect(masked.node.filter((node) => node.opType === "BitwiseAnd")).toHaveLength(1);
-  expect(masked.node.length).toBe(b.graph.node.length - 1);
-  const feeds = {
-    seed: new ort.Tensor("int64", BigInt64Array.of(77n), []),
-    a: new ort.Tensor(
-      "float32",
-      Float32Array.from({ length: 4000 }, (_, i) => (i - 2000) / 300),
-      [4000],
-    ),
-  };
-  const [divided, bits] = [await runModel(modelOf(b.graph), feeds), await runModel(modelOf(masked), feeds)];
-  expect(bits[drawn]?.data).toEqual(divided[drawn]?.data);
 });
