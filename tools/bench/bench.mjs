@@ -2,11 +2,12 @@
  * How fast: ratios measured in one run, the contestants taking turns.
  *
  *     npm run bench -- [--work a,b,c,d] [--parts gradients,adam,…] [--contestants NAME,…] [--rounds N] [--repeat N]
- *                      [--threads N] [--clock wall|cpu] [--batch N] [--peers FOLDER] [--out FILE.json]
+ *                      [--threads N] [--clock wall|cpu] [--batch N] [--limit SECONDS] [--peers FOLDER] [--out FILE.json]
  *
  * Every contestant is a process that stays; in each round each of them does its steps, one contestant after the other,
  * in an order that turns. Times are medians over all rounds; a ratio is the median over the rounds of the ratio within
- * a round, with the quartiles beside it. Contestants whose environment is missing are named. Peers are those of FOLDER
+ * a round, with the quartiles beside it. Contestants whose environment is missing, which refuse the work, or which take longer
+ * than --limit (120) to start or for a round, are named with the reason. Peers are those of FOLDER
  * (or FISHY_BENCH_PEERS), which tools/bench/peers/setup.mjs makes.
  */
 import { spawn } from "node:child_process";
@@ -25,7 +26,6 @@ const CYCLES = {
   "statistics every step": { step: 0, statistics: 19, roots: 1 },
 };
 const LOSS_TOLERANCE = 1e-4;
-const READY_TIMEOUT_MS = 300_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -37,6 +37,7 @@ const { values: options } = parseArgs({
     threads: { type: "string", default: String(cpus().length) },
     clock: { type: "string", default: "wall" },
     batch: { type: "string" },
+    limit: { type: "string", default: "120" },
     peers: { type: "string", default: process.env.FISHY_BENCH_PEERS ?? "" },
     out: { type: "string", default: "bench.json" },
   },
@@ -74,17 +75,22 @@ async function start(contestant) {
       new Error(`ended with ${code}: ${/^\w*Error.*$/m.exec(errors)?.[0] ?? errors.trim().split("\n").at(-1)}`),
     ),
   );
-  const answer = () =>
-    new Promise((resolve, reject) => {
+  const answer = () => {
+    const limit = setTimeout(() => {
+      waiting?.reject(new Error(`takes longer than ${options.limit} s`));
+      child.kill("SIGKILL");
+    }, 1000 * Number(options.limit));
+    const answered = new Promise((resolve, reject) => {
       waiting = { resolve, reject };
     });
+    return answered.finally(() => clearTimeout(limit));
+  };
   const ask = (message) => {
     const reply = answer();
     child.stdin.write(`${JSON.stringify(message)}\n`);
     return reply;
   };
-  const timer = setTimeout(() => child.kill("SIGKILL"), READY_TIMEOUT_MS);
-  const ready = await answer().finally(() => clearTimeout(timer));
+  const ready = await answer();
   return { ...contestant, ready, ask, rounds: [] };
 }
 
@@ -102,18 +108,32 @@ async function startAll(all, absent) {
   return started;
 }
 
-/** Rounds of all, each time from another one on. */
-async function compete(all, rounds, repeatOf) {
+/** Rounds of all, each time from another one on. @returns those that did them; the others are added to `absent`. */
+async function compete(all, rounds, repeatOf, absent) {
+  const lost = new Set();
+  const trying = async (one, act) => {
+    try {
+      await act();
+    } catch (error) {
+      lost.add(one);
+      absent.push({ name: one.name, part: one.part, why: error.message });
+    }
+  };
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < all.length; i++) {
       const one = all[(i + round) % all.length];
-      const { times } = await one.ask({ repeat: repeatOf(one) });
-      one.rounds.push(Object.fromEntries(Object.entries(times).map(([kind, list]) => [kind, median(list)])));
+      if (lost.has(one)) continue;
+      await trying(one, async () => {
+        const { times } = await one.ask({ repeat: repeatOf(one) });
+        one.rounds.push(Object.fromEntries(Object.entries(times).map(([kind, list]) => [kind, median(list)])));
+      });
       // Threads of the last one stop spinning.
       await new Promise((done) => setTimeout(done, 20));
     }
   }
-  for (const one of all) one.peak = (await one.ask({})).peak;
+  const finished = all.filter((one) => !lost.has(one));
+  for (const one of finished) one.peak = (await one.ask({})).peak;
+  return finished;
 }
 
 /** Milliseconds of a mean step, by round. */
@@ -121,9 +141,17 @@ function timesOf({ rounds, ready }, cycle) {
   return rounds.map((times) => {
     if (!ready.kinds.includes("roots")) return times.step;
     const total = Object.values(cycle).reduce((sum, count) => sum + count, 0);
-    return Object.entries(cycle).reduce((sum, [kind, count]) => sum + count * times[kind], 0) / total;
+    return Object.entries(cycle).reduce((sum, [kind, count]) => sum + (count && count * times[kind]), 0) / total;
   });
 }
+
+/** The cycles that a contestant has all steps for. */
+const cyclesOf = ({ ready: { kinds } }) =>
+  kinds.includes("roots")
+    ? Object.entries(CYCLES).filter(([, cycle]) =>
+        Object.keys(cycle).every((kind) => !cycle[kind] || kinds.includes(kind)),
+      )
+    : [["", {}]];
 
 const ratios = (a, b) => a.map((value, round) => value / b[round]);
 const showRatio = (values) =>
@@ -133,9 +161,9 @@ const megabytes = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
 
 async function measureLimit(absent) {
   const all = await startAll(limits(options.threads, peers), absent);
-  await compete(all, 3, () => 5);
+  const measured = await compete(all, 3, () => 5, absent);
   const gigaflops = Object.fromEntries(
-    all.map(({ name, rounds, ready }) => [
+    measured.map(({ name, rounds, ready }) => [
       name,
       Math.max(...ready.kinds.map((size) => (2 * size ** 3) / median(rounds.map((times) => times[size])) / 1e6)),
     ]),
@@ -162,8 +190,7 @@ async function measure(name) {
       const quick = started.find((one) => one.name === "fishy");
       const estimate = quick ? Object.values((await quick.ask({ repeat: 3 })).times)[0][1] : 100;
       const repeat = Number(options.repeat ?? Math.max(1, Math.min(200, Math.round(300 / estimate))));
-      await compete(started, Number(options.rounds), () => repeat);
-      all.push(...started);
+      all.push(...(await compete(started, Number(options.rounds), () => repeat, absent)));
     }
     return report(work, all, absent, limit);
   } finally {
@@ -184,7 +211,7 @@ function report(work, all, absent, limit) {
   const records = [];
   for (const one of all) {
     const own = all.find(({ part, name }) => part === one.part && name === "fishy");
-    const cycles = one.ready.kinds.includes("roots") ? Object.entries(CYCLES) : [["", {}]];
+    const cycles = cyclesOf(one);
     for (const [label, cycle] of cycles) {
       const times = timesOf(one, cycle);
       const ms = median(times);

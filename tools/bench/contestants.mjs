@@ -26,6 +26,8 @@ export function contestants(folder, threads, peers) {
     ...{ name, part, needs: peers && join(peers, "node_modules", packageName) },
     command: node(`peers/${script}`, folder, part, t, peers ?? ""),
   });
+  const packages = peers && join(peers, "meta-shampoo");
+  const meta = { needs: packages && join(packages, "distributed_shampoo"), env: { PYTHONPATH: packages ?? "" } };
   return [
     fishy("gradients", "gradients"),
     fishy("forward", "forward"),
@@ -45,7 +47,10 @@ export function contestants(folder, threads, peers) {
     packaged("adam", "training-wasm.mjs", "training wasm", "onnxruntime-web"),
     packaged("adam", "tfjs.mjs", "tfjs wasm", "@tensorflow/tfjs-backend-wasm"),
     fishy("shampoo", "shampoo"),
-    torch("shampoo", "shampoo", "pytorch-optimizer"),
+    fishy("shampoo-google", "shampoo-google"),
+    torch("shampoo-google", "shampoo-google", "pytorch-optimizer"),
+    fishy("shampoo-meta", "shampoo-meta"),
+    { ...torch("shampoo-meta", "shampoo-meta", "Meta's"), ...meta },
     fishy("fim-shampoo", "fim-shampoo"),
     fishy("fishy", "fishy"),
   ];

@@ -1,4 +1,5 @@
-"""PyTorch as a contestant: `pytorch.py FOLDER MODE THREADS`, MODE one of eager, compile, adam, compile-adam, shampoo."""
+"""PyTorch as a contestant: `pytorch.py FOLDER MODE THREADS`, MODE one of eager, compile, adam, compile-adam,
+shampoo-google (pytorch-optimizer), shampoo-meta (which wants the package distributed_shampoo on PYTHONPATH)."""
 
 import sys
 from importlib import metadata
@@ -40,23 +41,40 @@ def forward():
 if mode.startswith("compile"):
     forward = torch.compile(forward)
 
-optimizer = None
-if mode.endswith("adam"):
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-if mode == "shampoo":
-    from pytorch_optimizer import ScalableShampoo
+def optimizer_of(parameters):
+    if mode.endswith("adam"):
+        return torch.optim.Adam(parameters, lr=1e-5)
+    # The options of set-up.mjs under their names here; fishy's presets `google` and `meta` are the rest of them.
+    if mode == "shampoo-google":
+        from pytorch_optimizer import ScalableShampoo
 
-    # Grafts and block size as in fishy's comparison; roots every 20 steps, statistics every 10.
-    optimizer = ScalableShampoo(
-        model.parameters(),
-        lr=1e-5,
-        block_size=1024,
-        start_preconditioning_step=1,
-        statistics_compute_steps=10,
-        preconditioning_compute_steps=20,
-        skip_preconditioning_rank_lt=2,
-        graft_type=1,
-    )
+        return ScalableShampoo(
+            parameters,
+            lr=1e-5,
+            block_size=1024,
+            start_preconditioning_step=1,
+            statistics_compute_steps=10,
+            preconditioning_compute_steps=20,
+            skip_preconditioning_rank_lt=2,
+            graft_type=1,
+        )
+    if mode == "shampoo-meta":
+        from distributed_shampoo.distributed_shampoo import DistributedShampoo
+        from distributed_shampoo.shampoo_utils import GraftingType, RootInvStrategy
+
+        return DistributedShampoo(
+            parameters,
+            lr=1e-5,
+            max_preconditioner_dim=1024,
+            precondition_frequency=20,
+            start_preconditioning_step=1,
+            grafting_type=GraftingType.NONE,
+            root_inv_strategy=RootInvStrategy.NONE,
+        )
+    return None
+
+
+optimizer = optimizer_of(model.parameters())
 
 
 def step():
@@ -76,8 +94,8 @@ def at(count):
         for group in optimizer.param_groups:
             group["step"] = count - 1
         for state in optimizer.state.values():
-            if isinstance(state.get("step"), int):
-                state["step"] = count - 1
+            if "step" in state:
+                state["step"] = torch.as_tensor(count - 1) if torch.is_tensor(state["step"]) else count - 1
         step()
 
     return run
@@ -86,9 +104,15 @@ def at(count):
 loss = step()
 step()
 kinds = {"step": step}
-if mode == "shampoo":
-    kinds = {"step": at(41), "statistics": at(50), "roots": at(60)}
 version = f"PyTorch {torch.__version__}"
-if mode == "shampoo":
+if mode == "shampoo-google":
+    kinds = {"step": at(41), "statistics": at(50), "roots": at(60)}
     version += f", pytorch-optimizer {metadata.version('pytorch_optimizer')}"
+elif mode == "shampoo-meta":
+    # Statistics at every step: it has no interval for them.
+    kinds = {"statistics": at(41), "roots": at(60)}
+    version += ", DistributedShampoo of facebookresearch/optimizers"
+if "roots" in kinds:
+    # So that every step that is timed preconditions.
+    kinds["roots"]()
 serve({"loss": loss, "version": version, "before": before}, kinds)

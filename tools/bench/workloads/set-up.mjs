@@ -4,9 +4,15 @@ import { join } from "node:path";
 import { createOptimizer, loadModel, rewrite } from "../../../dist/index.js";
 
 const SHAMPOO = { statisticsInterval: 10, rootInterval: 20, learningRate: 1e-5 };
+/** Those of pytorch.py's optimizers, whose block size, intervals and momenta the caller chooses. */
+const GOOGLE = { preset: "google", blockSize: 1024, mergeLimit: 1024, skipRankBelow: 2, startStep: 1 };
+/** A ridge of 1e-12, not relative, is one that eigenvalues allow and that coupled iterations retry until it is larger. */
+const META = { preset: "meta", epsilon: 1e-6, epsilonKind: "relative", rootInterval: 20, learningRate: 1e-5 };
 const OPTIMIZERS = {
   adam: { options: { name: "adam", learningRate: 1e-5 }, sections: "none" },
   shampoo: { options: { name: "shampoo", ...SHAMPOO }, sections: "none" },
+  "shampoo-google": { options: { name: "shampoo", ...GOOGLE, ...SHAMPOO }, sections: "none" },
+  "shampoo-meta": { options: { name: "shampoo", ...META }, sections: "none" },
   "fim-shampoo": { options: { name: "fim-shampoo", ...SHAMPOO }, sections: "output" },
   fishy: { options: { name: "fishy", ...SHAMPOO }, sections: "per-layer" },
 };
