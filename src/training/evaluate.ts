@@ -17,7 +17,7 @@ import { averagedCheckpoint } from "./averages.js";
 import { loadCheckpoint } from "./checkpoint.js";
 import { type Evaluation, Evaluator, type LocatedModel } from "./evaluator.js";
 import { fedTensors, wantedInputs } from "./inputs.js";
-import { DEFAULT_BATCH_SIZE, parseRunOptions, type RunOptions } from "./options.js";
+import { checkThreads, DEFAULT_BATCH_SIZE, parseRunOptions, type RunOptions } from "./options.js";
 import { bindOptions, evaluated, fixedBatchSize, openData, openOptions } from "./run-data.js";
 import { type LocatedProgram, RunDirectory } from "./run-directory.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "./source.js";
@@ -55,6 +55,7 @@ export interface EvaluateResult extends Evaluation {
  * @throws FishyError or UsageError for a model, loss or data that do not fit.
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
+  if (options.threads !== undefined) checkThreads(options.threads);
   const run = new RunDirectory(options.model);
   if (run.exists) {
     refuseLoss(options, `The run ${options.model}`);

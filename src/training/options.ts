@@ -16,6 +16,9 @@ const paths = z.union([text.transform((path) => [path]), z.array(text)], {
 const numbers = z.array(number()).min(1);
 const positives = z.array(number({ min: 0, openMin: true })).min(1);
 
+/** More than any machine has cores for: ONNX Runtime's threads spin, so that too many of them block the machine. */
+const threads = number({ min: 0, max: 1024, integer: true });
+
 const runOptions = z.strictObject({
   data: paths.optional().describe("Files or folders of the dataset, each PATH or NAME=PATH."),
   heldOut: z
@@ -103,7 +106,7 @@ const runOptions = z.strictObject({
   stepsPerRun: count
     .optional()
     .describe("Steps that run without a return to this process; default 1 on the CPU, up to 64 with CUDA."),
-  threads: option(number({ min: 0, integer: true }), 0, "Threads of ONNX Runtime; 0 one for each core."),
+  threads: option(threads, 0, "Threads of ONNX Runtime; 0 one for each core."),
 });
 
 /** Options of a run as a user gives them. */
@@ -113,6 +116,11 @@ export type ResolvedRunOptions = z.output<typeof runOptions>;
 
 export const DEFAULT_BATCH_SIZE = 128;
 export const DEFAULT_EPOCHS = 10;
+
+/** @throws UsageError for what is no number of threads. */
+export function checkThreads(value: number): void {
+  parseOptions(z.strictObject({ threads }), { threads: value }, "eval");
+}
 
 /**
  * Checks options and fills in the defaults.

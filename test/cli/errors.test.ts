@@ -93,6 +93,12 @@ describe("wrong usage", () => {
       2,
       /--option 'beta2\.more=1' lies in 'beta2', which another --option makes 0\.9/,
     ));
+  // So many threads, which spin, would block the machine.
+  it.each([
+    ["train", MLP, "--data", folder, "--optimizer", "adam", "--threads", "100000", "--out", path("run")],
+    ["eval", MLP, "--data", folder, "--threads", "100000"],
+    ["eval", MLP, "--data", folder, "--threads=-1"],
+  ])("threads beyond a machine's: %j", (...argv) => expectError(argv, 2, /'threads' of (train|eval) must be .*1024/));
   it.each([",", "0.5,", "0.5,x"])("means that are no list of numbers: '%s'", (mean) =>
     expectError(
       ["train", MLP, "--data", folder, "--optimizer", "adam", "--mean", mean, "--std", "1", "--out", path("run")],
