@@ -25,7 +25,8 @@ const CYCLES = {
   "statistics every 10": { step: 18, statistics: 1, roots: 1 },
   "statistics every step": { step: 0, statistics: 19, roots: 1 },
 };
-const LOSS_TOLERANCE = 1e-4;
+/** Sums of 784,000 terms one after the other in float32, as the WebAssembly peers make them, are off by 1.2e-4. */
+const LOSS_TOLERANCE = 2e-4;
 
 const { values: options } = parseArgs({
   options: {

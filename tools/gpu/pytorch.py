@@ -55,7 +55,7 @@ def measure(mode):
         if optimizer:
             optimizer.step()
 
-    for _ in range(5):
+    for _ in range(2 if seconds < 10 else 5):
         step()
     synchronise()
     start = time.perf_counter()
@@ -64,7 +64,7 @@ def measure(mode):
     steps = max(1, min(200, int(0.3 / (time.perf_counter() - start))))
     times = []
     end = time.perf_counter() + seconds / 4
-    while len(times) < 3 or (len(times) < 9 and time.perf_counter() < end):
+    while len(times) < 2 or (len(times) < 9 and time.perf_counter() < end):
         start = time.perf_counter()
         for _ in range(steps):
             step()

@@ -4,9 +4,10 @@
  *
  *     node tools/gpu/run.mjs [--device cpu|cuda|webgpu|auto] [--out FOLDER] [--parts correctness,steps,pytorch]
  *         [--work autoencoder,vgg16,transformer,mlp] [--modes gradients,adam,…] [--steps 1,4,16,64] [--seconds S]
- *         [--threads N] [--clock wall|cpu]
+ *         [--threads N] [--clock wall|cpu] [--python PYTHON] [--quick]
  *
- * Writes results.json and report.md into FOLDER (default gpu-results).
+ * Writes results.json, report.md and figure.svg into FOLDER (default gpu-results). --quick measures steps in seconds
+ * (quick-steps.mjs).
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -14,9 +15,11 @@ import { cpus, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { formatTable } from "../../dist/cli/table.js";
+import { ALLOCATOR } from "../../dist/runtime/allocator.js";
 import { formatDevice, parseDevice } from "../../dist/runtime/devices.js";
 import { chooseDevice, probeDevices } from "../../dist/runtime/probe.js";
 import { writeWork } from "../bench/workloads/works.mjs";
+import { drawFigure } from "./figure.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -29,6 +32,7 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "40" },
     threads: { type: "string", default: "0" },
     clock: { type: "string", default: "wall" },
+    quick: { type: "boolean", default: false },
     python: { type: "string", default: process.env.FISHY_GPU_PYTHON ?? "python3" },
   },
 });
@@ -43,6 +47,8 @@ function lines(command, args) {
     encoding: "utf8",
     maxBuffer: 2 ** 28,
     timeout: 3_600_000,
+    // As the process of `fishy train` has it.
+    ...(command === process.execPath && { env: { ...process.env, ...ALLOCATOR } }),
   });
   const found = (stdout ?? "").split("\n").filter((line) => line.startsWith("{"));
   const failed = error || (status !== 0 && found.length === 0);
@@ -97,6 +103,7 @@ try {
         const { results: found, error } = lines(process.execPath, [
           ...[script("steps.mjs"), join(works, work), mode, "--device", name, "--steps", counts],
           ...["--seconds", values.seconds, "--threads", values.threads, "--clock", values.clock],
+          ...(values.quick ? ["--quick"] : []),
         ]);
         results.steps.push(...(error ? [{ work, mode, error }] : found));
         save();
@@ -109,7 +116,7 @@ try {
       say(`PyTorch: ${work}`);
       const torchDevice = device.kind === "cpu" ? "cpu" : `cuda:${device.index}`;
       const { results: found, error } = lines(values.python, [
-        ...[script("pytorch.py"), join(works, work), torchDevice, values.seconds],
+        ...[script("pytorch.py"), join(works, work), torchDevice, values.quick ? "4" : values.seconds],
       ]);
       results.pytorch.push(...found, ...(error ? [{ work, error }] : []));
       save();
@@ -120,6 +127,8 @@ try {
 }
 save();
 writeFileSync(join(out, "report.md"), reportOf(results));
+const figure = drawFigure(results);
+if (figure) writeFileSync(join(out, "figure.svg"), figure);
 process.stdout.write(reportOf(results));
 if (
   results.correctness &&
@@ -159,7 +168,8 @@ function reportOf({ machine, probes: found, correctness, steps = [], pytorch = [
       ? [[work, mode, "", "", "", "", error.split("\n").at(-1)]]
       : contestants.map((c) => [
           ...[work, mode, c.name, c.milliseconds.toFixed(3), c.ratio.toFixed(2)],
-          ...[c.share === undefined ? "" : `${(100 * c.share).toFixed(1)} %`, c.sameLosses ? "same" : "differ"],
+          ...[c.share === undefined ? "" : `${(100 * c.share).toFixed(1)} %`],
+          c.sameLosses === undefined ? (c.isRun ? "" : "not run") : c.sameLosses ? "same" : "differ",
         ]),
   );
   if (rows.length > 0) {

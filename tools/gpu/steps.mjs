@@ -3,12 +3,13 @@
  * for one work and one optimizer:
  *
  *     node tools/gpu/steps.mjs FOLDER MODE [--device NAME] [--steps 1,4,16,64] [--rounds N] [--seconds S] [--threads N]
- *         [--clock wall|cpu]
+ *         [--clock wall|cpu] [--quick]
  *
  * FOLDER is what tools/bench/workloads/works.mjs writes, MODE as in tools/bench/workloads/set-up.mjs. Prints one line of JSON. The
  * contestants (single steps, and runs of K) take turns; times are medians over the rounds, in milliseconds a step:
  * of the wall, or of the processor (--clock cpu, for the CPU with one thread on a machine that others work on).
  * `moved`: the time of a graph with the same inputs and outputs that computes nothing, and its share of a step.
+ * --quick is quick-steps.mjs: seconds instead of minutes.
  */
 import { parseArgs } from "node:util";
 import { parseDevice } from "../../dist/runtime/devices.js";
@@ -18,6 +19,7 @@ import { createEngine } from "../../dist/training/engines.js";
 import { LoopedStepper } from "../../dist/training/looped-stepper.js";
 import { setUp } from "../bench/workloads/set-up.mjs";
 import { idleGraph } from "./idle-graph.mjs";
+import { quickSteps } from "./quick-steps.mjs";
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -28,6 +30,7 @@ const { positionals, values } = parseArgs({
     seconds: { type: "string", default: "40" },
     threads: { type: "string", default: "0" },
     clock: { type: "string", default: "wall" },
+    quick: { type: "boolean", default: false },
   },
 });
 const [folder, mode] = positionals;
@@ -47,6 +50,12 @@ const contestants = [];
 const CYCLE = 20;
 const TURN_MS = 200;
 const IDLE_RUNS = 20;
+const QUICK_IDLE_RUNS = 3;
+
+if (values.quick) {
+  process.stdout.write(`${JSON.stringify(await quickSteps({ ...common, batch, mode, counts }, idleRun))}\n`);
+  process.exit(0);
+}
 
 const single = await createEngine({ ...common, stepsPerRun: 1, totalSteps: 1e6 });
 contestants.push({
@@ -128,6 +137,7 @@ async function idleRun(engine, count) {
   const { graph } = await engine.loading;
   const idle = idleGraph(graph.model, count);
   const session = await createSession(idle.model, { device, threads, purpose: "the idle graph" });
+  const runs = values.quick ? QUICK_IDLE_RUNS : IDLE_RUNS;
   const feeds = {};
   for (const { name, type, dims } of idle.inputs) feeds[name] = zeros(type, dims, name);
   const fetches = {};
@@ -135,8 +145,8 @@ async function idleRun(engine, count) {
   await session.run(feeds, fetches);
   return async () => {
     const start = now();
-    for (let run = 0; run < IDLE_RUNS; run++) await session.run(feeds, fetches);
-    return (now() - start) / count / IDLE_RUNS;
+    for (let run = 0; run < runs; run++) await session.run(feeds, fetches);
+    return (now() - start) / count / runs;
   };
   function zeros(type, dims, name) {
     const ArrayType = { 1: Float32Array, 6: Int32Array, 7: BigInt64Array, 11: Float64Array }[type];
