@@ -54,7 +54,7 @@ const target = join(work, "fishy-gpu");
 try {
   mkdirSync(join(target, "bin"), { recursive: true });
   cpSync(process.execPath, join(target, "bin/node"), { dereference: true });
-  for (const part of ["dist", "package.json", "LICENSE", "tools/gpu", "tools/bench/work", "tools/bench/peers"]) {
+  for (const part of ["dist", "package.json", "LICENSE", "tools/gpu", "tools/bench/workloads", "tools/bench/peers"]) {
     cpSync(join(root, part), join(target, part), { recursive: true });
   }
   for (const name of GRAPHS) {

@@ -11,6 +11,7 @@ import { LoopedStepper } from "../../dist/training/looped-stepper.js";
 const CYCLE = { step: 18, statistics: 1, roots: 1 };
 const REPEAT = { step: 5, statistics: 3, roots: 1 };
 const LOOP_MS = 15_000;
+const WARM_MS = 1000;
 /** Optimizers whose loops are run: the others' loop the same way, and take a cycle of 20 steps. */
 const LOOPED = new Set(["gradients", "adam"]);
 
@@ -39,8 +40,8 @@ export async function quickSteps({ batch, mode, counts, ...common }, idleRun) {
       const isRun = LOOPED.has(mode) && count * milliseconds < LOOP_MS;
       let time = milliseconds + moved;
       if (isRun) {
-        // The first run of a few steps still finds its memory.
-        if (count <= 4) await engine.run(first, count);
+        // The first run of so many steps still finds its memory.
+        if (count * milliseconds < WARM_MS) await engine.run(first, count);
         const start = performance.now();
         await engine.run(first, count);
         time = (performance.now() - start) / count;
