@@ -6,6 +6,8 @@ import type { GraphProto, ModelProto } from "../onnx/proto.js";
 import { declaredType, tensorType } from "../onnx/types.js";
 import type { TrainingProgram } from "../rewrite/manifest.js";
 import { productsForSmallMaps } from "../rewrite/small-maps.js";
+import { softmaxLossForCpu } from "./cpu-loss.js";
+import { reluMasksForCpu } from "./cpu-masks.js";
 import { fedTensors } from "./inputs.js";
 import { shiftsForDivisions } from "./shifts.js";
 
@@ -46,6 +48,9 @@ export function finishGraph(
   if (device === "cpu") {
     shiftsForDivisions(graph);
     productsForSmallMaps(graph, model.graph);
+    softmaxLossForCpu(graph);
+    reluMasksForCpu(graph);
+    prune(graph);
   }
   const used = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
   graph.input = graph.input.filter((info) => used.has(info.name ?? ""));
