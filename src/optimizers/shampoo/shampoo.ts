@@ -288,7 +288,9 @@ function emitDirections(
       const inner = b.subgraph(name);
       build(inner).forEach((value, i) => {
         const { dims } = (active[i] as Prepared).plan.parameter;
-        inner.output(inner.op("Identity", [value]), { elemType: DataType.FLOAT, shape: dims });
+        // What a branch makes leaves it as it is; an Identity would copy it.
+        const isOwn = inner.graph.node.some(({ output }) => output.includes(value));
+        inner.output(isOwn ? value : inner.op("Identity", [value]), { elemType: DataType.FLOAT, shape: dims });
       });
       return inner.graph;
     };
