@@ -10,7 +10,7 @@ import { LoopedStepper } from "../../dist/training/looped-stepper.js";
 /** Statistics every 10 steps, roots every 20. */
 const CYCLE = { step: 18, statistics: 1, roots: 1 };
 const REPEAT = { step: 5, statistics: 3, roots: 1 };
-const LOOP_MS = 15_000;
+const LOOP_MS = 20_000;
 const WARM_MS = 1000;
 /** Optimizers whose loops are run: the others' loop the same way, and take a cycle of 20 steps. */
 const LOOPED = new Set(["gradients", "adam"]);
