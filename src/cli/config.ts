@@ -59,7 +59,7 @@ export function readConfigFile(path: string): Record<string, unknown> {
     // JSON is YAML.
     value = parse(text);
   } catch (error) {
-    throw new FishyError(`The configuration ${path} is neither JSON nor YAML: ${messageOf(error)}`);
+    throw new FishyError(`The configuration ${path} is neither JSON nor YAML: ${messageOf(error).split(":\n")[0]}.`);
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new UsageError(`The configuration ${path} must hold options by name, such as 'optimizer: fishy'.`);

@@ -23,6 +23,9 @@ interface FamiliesFlags {
 /** What else families go by: the activation that they belong to. */
 const ALIASES: Readonly<Record<string, string>> = { linear: "gaussian", identity: "gaussian", sigmoid: "bernoulli" };
 
+/** Of which a picture does not tell more from. */
+const MOST_SAMPLES = 1_000_000;
+
 export function familiesCommand(): Command {
   return new Command("families")
     .description("show the densities, samples and moments of the families of activations")
@@ -37,7 +40,9 @@ export function familiesCommand(): Command {
     .addHelpText("after", `\nFamilies: ${familyNames.map((name) => name.replaceAll("_", "-")).join(", ")}.`)
     .action(async (names: string[], flags: FamiliesFlags) => {
       const requests = names.length > 0 ? names.map(parseFamily) : familyNames.map((name) => ({ name }));
-      if (flags.samples < 2) throw new UsageError(`--samples ${flags.samples} must be at least 2.`);
+      if (flags.samples < 2 || flags.samples > MOST_SAMPLES) {
+        throw new UsageError(`--samples ${flags.samples} must be at least 2 and at most ${MOST_SAMPLES}.`);
+      }
       if (flags.at !== undefined && flags.yhat !== undefined) {
         throw new UsageError("--at and --yhat exclude each other: give pre-activations or activations.");
       }

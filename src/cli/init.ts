@@ -5,6 +5,7 @@ import { loadModel, saveModel } from "../onnx/model-file.js";
 import { type InitializeOptions, initializeParameters } from "../training/init/initialize.js";
 import { parseScheme, SCHEME_SYNTAX } from "../training/init/schemes.js";
 import { parseInteger } from "./model-options.js";
+import { refuseOverwriting } from "./output-file.js";
 import { formatTable } from "./table.js";
 
 interface InitFlags {
@@ -31,6 +32,7 @@ export function initCommand(): Command {
     .option("--json", "print what was initialised as JSON")
     .action(async (path: string, flags: InitFlags) => {
       const options = optionsOf(flags);
+      refuseOverwriting(path, flags.output);
       const { proto, directory } = await loadModel(path);
       const { proto: fresh, parameters, unknown } = initializeParameters(proto, options);
       const saved = await saveModel({ proto: fresh, directory }, flags.output);

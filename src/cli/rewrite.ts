@@ -17,6 +17,7 @@ import { type RewriteOptions, rewrite } from "../rewrite/rewrite.js";
 import { keepBackward } from "../training/keep-backward.js";
 import { artifactRewriteOptions, isLoadedArtifacts, openSource } from "../training/source.js";
 import { addModelOptions, type ModelFlags, rewriteOptionsOf } from "./model-options.js";
+import { refuseOverwriting } from "./output-file.js";
 import { formatSections } from "./sections-table.js";
 import { addSourceOptions, type SourceFlags, sourceOptionsOf } from "./source-options.js";
 import { formatTable } from "./table.js";
@@ -49,6 +50,7 @@ export function rewriteCommand(): Command {
     .option("--polyfill", "with --keep-backward: make the file run on inference builds, by model-local functions")
     .option("--json", "print the manifest and operator counts as JSON");
   return addSourceOptions(addModelOptions(command)).action(async (path: string | undefined, flags: RewriteFlags) => {
+    refuseOverwriting(path, flags.output);
     const source = await openSource(path, sourceOptionsOf(flags));
     const options = rewriteOptionsOf(flags);
     if (flags.trainingInfo && flags.keepBackward) {

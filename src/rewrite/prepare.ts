@@ -17,6 +17,7 @@ import { findLayers, type Layer } from "../sections/layers.js";
 import { type LossChoice, type ResolvedLoss, resolveLoss } from "./loss-target.js";
 import { lowerModel } from "./lower/lower-model.js";
 import { withTimeMajorRecurrences } from "./lower/time-major.js";
+import { readManifest } from "./manifest.js";
 import { chooseParameters, mayTrain, type ParameterChoice, type ParameterOptions } from "./parameters.js";
 import { widenHalf } from "./widen-half.js";
 
@@ -64,6 +65,11 @@ export interface PreparedModel {
  * @throws FishyError when the opset cannot be brought to the program's, the loss does not fit, or nothing can train.
  */
 export async function prepare(source: ModelProto, options: PrepareOptions = {}): Promise<PreparedModel> {
+  if (readManifest(source)) {
+    throw new FishyError(
+      "The model is a training program already. fishy train takes it as it is; otherwise give the model that it was made of.",
+    );
+  }
   const wide = await widenHalf(source, mayTrain(source.graph, options), { directory: options.directory });
   const model = await toProgramOpset(withTimeMajorRecurrences(wide));
   const { graph } = model;

@@ -95,10 +95,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   }
 
   const sections = defaultSections(factory ? undefined : (optimizer as OptimizerOptions).name);
-  const { program, source, moments, path } = await openProgram(options.model, {
-    ...(sections && { sections }),
-    ...options.rewrite,
-  });
+  const { program, source, moments, path } = await openProgram(options.model, options.rewrite ?? {}, sections);
   let directory: RunDirectory | undefined;
   if (options.outDir !== undefined) {
     directory = new RunDirectory(options.outDir);
@@ -187,6 +184,9 @@ async function follow(setup: RunSetup, options: FollowOptions, isolate: boolean)
   };
   const place = directory && { directory: directory.path };
   const { signal, handleSignals = false, pauseAt } = options;
+  if (pauseAt !== undefined && (!Number.isInteger(pauseAt) || pauseAt < 1)) {
+    throw new UsageError(`A run can pause after a step, counted from 1 (pauseAt); got ${pauseAt}.`);
+  }
   if (isolate && directory) {
     const orders = { from, acceptChanges: setup.acceptChanges, options: setup.options, pauseAt };
     const child = startIsolated({ directory: directory.path, orders, hooks, signal });
@@ -216,8 +216,17 @@ interface OpenedProgram {
   readonly path?: string;
 }
 
-async function openProgram(model: TrainOptions["model"], options: RewriteOptions): Promise<OpenedProgram> {
-  if (typeof model === "object" && "manifest" in model) return { program: model };
+/** @param sections where to sample unless `given` says it. */
+async function openProgram(
+  model: TrainOptions["model"],
+  given: RewriteOptions,
+  sections: RewriteOptions["sections"],
+): Promise<OpenedProgram> {
+  if (typeof model === "object" && "manifest" in model) {
+    refuseRewriting(given, "The model");
+    return { program: model };
+  }
+  const options = { ...(sections && { sections }), ...given };
   const source = typeof model === "string" ? await openSource(model) : model;
   const place = typeof model === "string" && { path: model };
   const { directory } = source;
@@ -235,8 +244,20 @@ async function openProgram(model: TrainOptions["model"], options: RewriteOptions
     };
   }
   const manifest = readManifest(source.proto, typeof model === "string" ? model : "the model");
-  if (manifest) return { program: { model: source.proto, manifest, directory }, ...place };
+  if (manifest) {
+    refuseRewriting(given, typeof model === "string" ? model : "The model");
+    return { program: { model: source.proto, manifest, directory }, ...place };
+  }
   return { program: { ...(await rewrite(source.proto, { ...options, directory })), directory }, source, ...place };
+}
+
+/** @throws UsageError for options that a training program, which is rewritten already, would ignore. */
+function refuseRewriting(given: RewriteOptions, what: string): void {
+  const names = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (names.length === 0) return;
+  throw new UsageError(
+    `${what} is a training program already, which ${names.join(", ")} cannot change. Leave that out, or train the model that it was made of.`,
+  );
 }
 
 /** Where an optimizer wants samples; undefined for the rewriter's own default. */

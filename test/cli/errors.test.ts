@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fishy } from "../support/cli.js";
 import { npyBytes } from "../support/npy.js";
 import { GRAPHS } from "../support/shared.js";
@@ -99,6 +99,20 @@ describe("wrong usage", () => {
     ["eval", MLP, "--data", folder, "--threads", "100000"],
     ["eval", MLP, "--data", folder, "--threads=-1"],
   ])("threads beyond a machine's: %j", (...argv) => expectError(argv, 2, /'threads' of (train|eval) must be .*1024/));
+  it("a run that pauses before its first step", () =>
+    expectError(
+      [
+        ...["train", MLP, "--loss", "softmax-cross-entropy", "--data", "x.npy", "--optimizer", "adam"],
+        ...["--pause-at", "0", "--out", path("paused")],
+      ],
+      2,
+      /pause after a step, counted from 1.*got 0/,
+    ));
+  it("a configuration that does not end", () =>
+    expectError(["train", "--config", file("cut.json", "{")], 1, /cut\.json is neither JSON nor YAML: [^\n]*\.\n$/));
+  it.each(["1", "1e9"])("%s draws of a family", (count) =>
+    expectError(["families", "tanh", "--samples", count], 2, /at least 2 and at most 1000000/),
+  );
   it.each([",", "0.5,", "0.5,x"])("means that are no list of numbers: '%s'", (mean) =>
     expectError(
       ["train", MLP, "--data", folder, "--optimizer", "adam", "--mean", mean, "--std", "1", "--out", path("run")],
@@ -106,6 +120,41 @@ describe("wrong usage", () => {
       /--mean '.*' must be numbers separated by commas/,
     ),
   );
+});
+
+describe("a training program", () => {
+  const program = path("given.onnx");
+  beforeAll(async () => {
+    expect((await fishy("rewrite", MLP, "--loss", "softmax-cross-entropy", "-o", program)).code).toBe(0);
+  });
+
+  it.each([
+    [["rewrite", program, "-o", path("again.onnx")], 1, /is a training program already/],
+    [["inspect", program], 1, /is a training program already/],
+    [
+      [
+        "train",
+        program,
+        "--loss",
+        "softmax-cross-entropy",
+        "--data",
+        "x.npy",
+        "--optimizer",
+        "adam",
+        "--out",
+        path("t"),
+      ],
+      2,
+      /given\.onnx is a training program already, which loss cannot change/,
+    ],
+  ] as const)("is not rewritten again: %j", (argv, code, message) => expectError([...argv], code, message));
+
+  it("is not written over its model", async () => {
+    const own = file("own.onnx", readFileSync(MLP));
+    await expectError(["rewrite", own, "--loss", "softmax-cross-entropy", "-o", own], 2, /is the model itself/);
+    await expectError(["init", own, "-o", own], 2, /is the model itself/);
+    expect(readFileSync(own)).toEqual(readFileSync(MLP));
+  });
 });
 
 describe("options that exclude each other", () => {
