@@ -158,6 +158,9 @@ function resumedRun(model: string | undefined, flags: TrainFlags): ReadyRun {
   const checkpoint = isCheckpoint(where) ? { checkpoint: where } : {};
   const directory = isCheckpoint(where) ? dirname(where) : where;
   const stored = new RunDirectory(directory).readOptions();
+  if (flags.out !== undefined && resolve(flags.out) !== resolve(directory)) {
+    throw new UsageError(`--resume goes on in ${directory}, not in --out ${flags.out}. Leave --out out.`);
+  }
   const given = model ?? configModel;
   if (given !== undefined && (stored.model === null || resolve(given) !== resolve(stored.model))) {
     throw new UsageError(`The run ${directory} trains ${stored.model ?? "a model from memory"}, not ${given}.`);

@@ -28,5 +28,10 @@ function runsIn(folder: string): NamedRun[] {
     .filter((path) => new RunDirectory(path).exists);
   if (runs.length === 0)
     throw new FishyError(`${folder} holds no run: there is no options.json in it or one folder below.`);
-  return runs.map((directory) => ({ directory }));
+  // Runs that failed before their first step, over their data say, have nothing to show beside others.
+  const begun = runs.filter((path) => {
+    const { metricsFile } = new RunDirectory(path);
+    return existsSync(metricsFile) && statSync(metricsFile).size > 0;
+  });
+  return (begun.length > 0 ? begun : runs).map((directory) => ({ directory }));
 }

@@ -90,6 +90,7 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint, run: Fing
  */
 export function loadCheckpoint(path: string, run?: Fingerprint): Checkpoint {
   const damaged = (what: string) => new FishyError(`The checkpoint ${path} is damaged: ${what}. Use another one.`);
+  if (!existsSync(path)) throw new FishyError(`There is no checkpoint ${path}.`);
   let manifest: CheckpointManifest;
   try {
     manifest = JSON.parse(readFileSync(join(path, MANIFEST_FILE), "utf8")) as CheckpointManifest;

@@ -117,7 +117,6 @@ async function evaluateRun(run: RunDirectory, options: EvaluateOptions): Promise
   const carried = new Map(
     [...values].map(([name, { type, dims, data }]) => [name, tensorOver(ort, type, dims, data, `'${name}'`)]),
   );
-  const all = parseRunOptions({ ...stored, ...readingOf(options) });
   const source = await run.readSource();
   if (options.data !== undefined)
     return {
@@ -130,7 +129,9 @@ async function evaluateRun(run: RunDirectory, options: EvaluateOptions): Promise
       `The run ${run.path} trained on data in memory, which its folder does not hold. Give data to evaluate on: --data FILE….`,
     );
   }
-  const { heldOut, source: batches } = await openData(program, all);
+  // In batches of the run's own size, which the data is known to have.
+  const { batchSize: _, ...reading } = readingOf(options);
+  const { heldOut, source: batches } = await openData(program, parseRunOptions({ ...stored, ...reading }));
   if (!heldOut) throw new UsageError(`The run ${run.path} held nothing out. Give data: --data FILE….`);
   const evaluator = await Evaluator.create(program, batches.inputs, { ...threadsOf(options), source });
   try {

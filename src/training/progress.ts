@@ -72,7 +72,11 @@ export class Progress {
       trainExamples !== undefined && `${trainExamples.toLocaleString("en")} examples`,
       heldOutExamples > 0 && `${heldOutExamples.toLocaleString("en")} held out`,
       `batch ${batchSize}`,
-      startStep > 0 ? `steps ${startStep + 1} to ${totalSteps}` : `${totalSteps.toLocaleString("en")} steps`,
+      startStep >= totalSteps
+        ? `all ${totalSteps.toLocaleString("en")} steps are done`
+        : startStep > 0
+          ? `steps ${startStep + 1} to ${totalSteps}`
+          : `${totalSteps.toLocaleString("en")} steps`,
       device !== undefined && `on ${device}`,
     ];
     this.line(`${this.prefix()}${parts.filter(Boolean).join(" · ")}`);

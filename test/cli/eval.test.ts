@@ -57,6 +57,9 @@ describe("fishy eval", () => {
     const exported = await evalJson(join(path("run"), "model.onnx"), ...LOSS, "--data", path("golden.safetensors"));
     const all = await evalJson(path("run"), "--data", path("golden.safetensors"));
     expect(all.loss).toBeCloseTo(exported.loss, 6);
+    expect((await evalJson(path("run"), "--batch-size", "1000")).loss).toBe(own.loss);
+    const missing = await fishy("eval", path("run"), "--checkpoint", path("run/checkpoint-99"));
+    expect(missing).toMatchObject({ code: 1, stderr: expect.stringMatching(/There is no checkpoint .*checkpoint-99/) });
     const table = await fishy("eval", path("run"));
     expect(table.stdout).toMatch(/accuracy\s+\d+\.\d\d %/);
   });

@@ -64,6 +64,11 @@ describe("--resume", () => {
   it("refuses another model or program, and a folder without a run", async () => {
     const other = await fishy("train", join(GRAPHS, "pytorch/cnn/model.onnx"), "--resume", run);
     expect(other).toMatchObject({ code: 2, stderr: expect.stringMatching(/trains .*mlp_tanh.*, not .*cnn/) });
+    const elsewhere = await fishy("train", "--resume", run, "--out", join(folder, "elsewhere"));
+    expect(elsewhere).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/goes on in .*, not in --out .*elsewhere/),
+    });
     const sections = await fishy("train", "--resume", run, "--sections", "output");
     expect(sections).toMatchObject({
       code: 2,

@@ -1,5 +1,5 @@
 /** `fishy report` on real runs, its page in a real browser. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -71,6 +71,18 @@ describe("fishy report", () => {
     )) {
       expect(step.every((at) => at % 2 === 0)).toBe(true);
       expect(value.every((condition) => condition >= 1)).toBe(true);
+    }
+  });
+
+  it("of a folder of runs leaves out those that have not begun", async () => {
+    mkdirSync(path("runs/failed"));
+    writeFileSync(path("runs/failed/options.json"), readFileSync(path("runs/adam/options.json")));
+    try {
+      expect((await fishy("report", path("runs"), "-o", path("some.html"))).code).toBe(0);
+      const alone = await fishy("report", path("runs/failed"), "-o", path("none.html"));
+      expect(alone).toMatchObject({ code: 1, stderr: expect.stringMatching(/failed has no steps yet/) });
+    } finally {
+      rmSync(path("runs/failed"), { recursive: true });
     }
   });
 

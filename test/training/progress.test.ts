@@ -162,6 +162,9 @@ describe("elsewhere", () => {
     hooks.onStep(record(7, { seconds: 100.5, examples_per_second: 100 }));
     expect(text()).toContain("steps 7 to 10");
     expect(text()).toContain("1.5 s left");
+    const done = progressOn({});
+    done.hooks.onPlan({ ...plan, startStep: 10 });
+    expect(done.text()).toContain("all 10 steps are done");
   });
 });
 
