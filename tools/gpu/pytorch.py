@@ -5,6 +5,7 @@ either. float32 products are float32 (no TF32), as fishy's are. Times are median
 """
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -18,6 +19,10 @@ from models import MODELS  # noqa: E402
 
 folder, device = Path(sys.argv[1]), sys.argv[2]
 seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 20
+# As of fishy's steps (run.mjs --clock, --threads).
+clock = time.process_time if os.environ.get("FISHY_BENCH_CLOCK") == "cpu" else time.perf_counter
+if int(os.environ.get("FISHY_BENCH_THREADS", "0")) > 0:
+    torch.set_num_threads(int(os.environ["FISHY_BENCH_THREADS"]))
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
 torch.manual_seed(0)
@@ -58,18 +63,18 @@ def measure(mode):
     for _ in range(2 if seconds < 10 else 5):
         step()
     synchronise()
-    start = time.perf_counter()
+    start = clock()
     step()
     synchronise()
-    steps = max(1, min(200, int(0.3 / (time.perf_counter() - start))))
+    steps = max(1, min(200, int(0.3 / (clock() - start))))
     times = []
-    end = time.perf_counter() + seconds / 4
-    while len(times) < 2 or (len(times) < 9 and time.perf_counter() < end):
-        start = time.perf_counter()
+    end = clock() + seconds / 4
+    while len(times) < 2 or (len(times) < 9 and clock() < end):
+        start = clock()
         for _ in range(steps):
             step()
         synchronise()
-        times.append(1000 * (time.perf_counter() - start) / steps)
+        times.append(1000 * (clock() - start) / steps)
     return statistics.median(times), len(times)
 
 

@@ -17,10 +17,10 @@ const LOOPED = new Set(["gradients", "adam"]);
 
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
-/** @param idleRun makes, for an engine and a count, a function that measures the moving of tensors for a step. */
-export async function quickSteps({ batch, mode, counts, ...common }, idleRun) {
+/** @param common.now milliseconds of the clock. @param idleRun makes, for an engine and a count, a function that measures the moving of tensors for a step. */
+export async function quickSteps({ batch, mode, counts, now, ...common }, idleRun) {
   const single = await createEngine({ ...common, stepsPerRun: 1, totalSteps: 1e6 });
-  const { kinds, milliseconds } = await singleSteps(single, common.optimizer, batch);
+  const { kinds, milliseconds } = await singleSteps(single, common.optimizer, batch, now);
   await single.release();
   const contestants = [{ name: "single", stepsPerRun: 1, milliseconds, ratio: 1, kinds, sameLosses: true }];
   const bytes = common.inputs.reduce((sum, { type, dims }) => {
@@ -42,9 +42,9 @@ export async function quickSteps({ batch, mode, counts, ...common }, idleRun) {
       if (isRun) {
         // The first run of so many steps still finds its memory.
         if (count * milliseconds < WARM_MS) await engine.run(first, count);
-        const start = performance.now();
+        const start = now();
         await engine.run(first, count);
-        time = (performance.now() - start) / count;
+        time = (now() - start) / count;
         first += count;
       }
       contestants.push({
@@ -61,7 +61,7 @@ export async function quickSteps({ batch, mode, counts, ...common }, idleRun) {
   };
 }
 
-async function singleSteps(engine, optimizer, batch) {
+async function singleSteps(engine, optimizer, batch, now) {
   const steps = new Map();
   for (let step = 11; step < 60; step++) {
     const { statistics, roots } = optimizer.schedule(step);
@@ -75,9 +75,9 @@ async function singleSteps(engine, optimizer, batch) {
     await engine.run(step, 1);
     const times = [];
     for (let i = 0; i < REPEAT[kind]; i++) {
-      const start = performance.now();
+      const start = now();
       await engine.run(step, 1);
-      times.push(performance.now() - start);
+      times.push(now() - start);
     }
     kinds[kind] = median(times);
   }

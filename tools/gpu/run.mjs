@@ -47,8 +47,12 @@ function lines(command, args) {
     encoding: "utf8",
     maxBuffer: 2 ** 28,
     timeout: 3_600_000,
-    // As the process of `fishy train` has it.
-    ...(command === process.execPath && { env: { ...process.env, ...ALLOCATOR } }),
+    env: {
+      ...process.env,
+      ...{ FISHY_BENCH_CLOCK: values.clock, FISHY_BENCH_THREADS: values.threads },
+      // As the process of `fishy train` has it.
+      ...(command === process.execPath && ALLOCATOR),
+    },
   });
   const found = (stdout ?? "").split("\n").filter((line) => line.startsWith("{"));
   const failed = error || (status !== 0 && found.length === 0);

@@ -53,7 +53,7 @@ const IDLE_RUNS = 20;
 const QUICK_IDLE_RUNS = 3;
 
 if (values.quick) {
-  process.stdout.write(`${JSON.stringify(await quickSteps({ ...common, batch, mode, counts }, idleRun))}\n`);
+  process.stdout.write(`${JSON.stringify(await quickSteps({ ...common, batch, mode, counts, now }, idleRun))}\n`);
   process.exit(0);
 }
 
