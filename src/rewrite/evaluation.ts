@@ -17,7 +17,7 @@ import { emitJudgement, type Judged, type JudgementOutputs } from "./judgement.j
 import { type LossChoice, type ResolvedLoss, resolveLoss } from "./loss-target.js";
 import { mayTrain } from "./parameters.js";
 import { isIndependentOf } from "./prepare.js";
-import { emitBatchSize, targetOf } from "./rewrite.js";
+import { emitBatchSize, targetOf } from "./program-loss.js";
 import { widenHalfFed } from "./widen-half.js";
 
 export interface EvaluationOptions extends LossChoice {
