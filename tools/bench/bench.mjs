@@ -180,7 +180,8 @@ async function measure(name) {
     const parts = list(options.parts);
     const names = list(options.contestants);
     const wanted = contestants(folder, options.threads, peers).filter(
-      (one) => (!parts || parts.includes(one.part)) && (!names || names.includes(one.name)),
+      (one) =>
+        (parts ? parts.includes(one.part) : (one.unlessAsked ?? name) === name) && (!names || names.includes(one.name)),
     );
     const limit = await measureLimit([]);
     const all = [];

@@ -9,7 +9,8 @@ const node = (file, ...args) => [process.execPath, join(here, file), ...args];
 /**
  * The contestants of one work.
  * @param peers the folder that tools/bench/peers/setup.mjs made, or undefined.
- * @returns `part` is what a contestant computes, `needs` a path that must exist, `env` what is set for it.
+ * @returns `part` is what a contestant computes, `needs` a path that must exist, `env` what is set for it,
+ *   `unlessAsked` the one work that it takes part in unless its part is asked for.
  */
 export function contestants(folder, threads, peers) {
   const t = String(threads);
@@ -28,6 +29,8 @@ export function contestants(folder, threads, peers) {
   });
   const packages = peers && join(peers, "meta-shampoo");
   const meta = { needs: packages && join(packages, "distributed_shampoo"), env: { PYTHONPATH: packages ?? "" } };
+  // Refreshes of the others take minutes where parameters have many blocks.
+  const onlyA = { unlessAsked: "autoencoder" };
   return [
     fishy("gradients", "gradients"),
     fishy("forward", "forward"),
@@ -47,10 +50,10 @@ export function contestants(folder, threads, peers) {
     packaged("adam", "training-wasm.mjs", "training wasm", "onnxruntime-web"),
     packaged("adam", "tfjs.mjs", "tfjs wasm", "@tensorflow/tfjs-backend-wasm"),
     fishy("shampoo", "shampoo"),
-    fishy("shampoo-google", "shampoo-google"),
-    torch("shampoo-google", "shampoo-google", "pytorch-optimizer"),
-    fishy("shampoo-meta", "shampoo-meta"),
-    { ...torch("shampoo-meta", "shampoo-meta", "Meta's"), ...meta },
+    { ...fishy("shampoo-google", "shampoo-google"), ...onlyA },
+    { ...torch("shampoo-google", "shampoo-google", "pytorch-optimizer"), ...onlyA },
+    { ...fishy("shampoo-meta", "shampoo-meta"), ...onlyA },
+    { ...torch("shampoo-meta", "shampoo-meta", "Meta's"), ...meta, ...onlyA },
     fishy("fim-shampoo", "fim-shampoo"),
     fishy("fishy", "fishy"),
   ];
