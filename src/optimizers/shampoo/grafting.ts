@@ -16,8 +16,10 @@ export function hasSecondMoment(graft: Graft): boolean {
 }
 
 export interface GraftResult {
-  /** The graft's own step, of the gradient's shape. */
+  /** The graft's own step, of the gradient's shape, but for its factor. */
   readonly step: string;
+  /** A scalar that multiplies the step; apart, since its length is all that a preconditioned step takes of it. */
+  readonly factor?: string;
   /** The new second moment, for grafts that have one. */
   readonly secondMoment?: string;
 }
@@ -54,7 +56,7 @@ export function emitGraft(
   );
   const top = normalized ? (numerator === gradient ? direction : normalize(b, numerator)) : numerator;
   const step = b.div(top, b.add(b.sqrt(moment), epsilon()));
-  return { step: graft === "adam" ? b.mul(step, correction()) : step, secondMoment: moment };
+  return { step, secondMoment: moment, ...(graft === "adam" && { factor: correction() }) };
 }
 
 function normalize(b: GraphBuilder, x: string): string {
@@ -66,8 +68,17 @@ export function norm(b: GraphBuilder, x: string, axes?: readonly number[]): stri
   return b.reduce("ReduceL2", x, axes, axes !== undefined);
 }
 
-/** direction·‖length‖/‖direction‖; zero where the direction is zero. */
-export function emitWithNormOf(b: GraphBuilder, direction: string, length: string, axes?: readonly number[]): string {
+/** direction·‖length‖/‖direction‖, times scalars; zero where the direction is zero. */
+export function emitWithNormOf(
+  b: GraphBuilder,
+  direction: string,
+  length: string,
+  factors: readonly string[],
+  axes?: readonly number[],
+): string {
   const ratio = b.div(norm(b, length, axes), b.max(norm(b, direction, axes), b.f32(TINY)));
-  return b.mul(direction, ratio);
+  return b.mul(
+    direction,
+    factors.reduce((product, factor) => b.mul(product, factor), ratio),
+  );
 }

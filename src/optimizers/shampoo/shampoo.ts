@@ -7,20 +7,19 @@
  * Meta's. A step is: statistics, roots, update; each part is a graph of its own, so that each can have its interval.
  */
 import type { GraphBuilder } from "../../onnx/builder.js";
-import { DataType } from "../../onnx/proto.js";
 import type { StatisticsTerm } from "../../sections/statistics-term.js";
-import { accumulate, addWeighted } from "../common.js";
+import { accumulate, addWeighted, scale } from "../common.js";
 import type { Optimizer, ParameterSpec, StepResult, StepValues } from "../optimizer.js";
 import { createSchedule, type RunLength } from "../schedules.js";
-import { emitBlocks, emitUnblock, type Partition, type Region } from "./blocking.js";
+import { emitBlocks, type Partition, type Region } from "./blocking.js";
 import { emitGradientMetrics, PARAMETER_COSINE } from "./diagnostics.js";
+import { emitDirections, type Prepared, scoped, weighsLater } from "./directions.js";
 import { expectedRegion } from "./expected.js";
-import { emitGraft, emitWithNormOf, hasSecondMoment } from "./grafting.js";
-import { emitMomentum, momentumCorrection } from "./momentum.js";
+import { emitGraft, hasSecondMoment } from "./grafting.js";
+import { emitMomentum, momentumCorrection, momentumWeight } from "./momentum.js";
 import { rootOptionsFor } from "./newton.js";
 import type { ShampooOptions } from "./options.js";
 import { type ParameterPlan, planParameter, stateOf } from "./plan.js";
-import { emitPrecondition } from "./precondition.js";
 import { BLOCK_METRICS, blockNames, emitRoots, failureState, groupFactors } from "./roots.js";
 import { statisticsUpdates, stepSchedule } from "./schedule.js";
 import { emitStatistics } from "./statistics.js";
@@ -140,11 +139,6 @@ function emitAllStatistics(
   return { parameters: new Map(), state, ...metrics };
 }
 
-/** A parameter's nodes of one part of the step, by whose names a profile tells the parts. */
-function scoped<T>(b: GraphBuilder, parameter: string, part: string, build: () => T): T {
-  return b.scope(parameter, () => b.scope(part, build));
-}
-
 function isGradient(term: StatisticsTerm): boolean {
   return term.kind === "gradient";
 }
@@ -191,15 +185,6 @@ function withL2(b: GraphBuilder, gradient: string, name: string, values: StepVal
   return addWeighted(b, gradient, values.parameter(name), values.hyperparameter("weight_decay"));
 }
 
-/** A parameter on its way through the update: value names. */
-interface Prepared {
-  readonly plan: ParameterPlan;
-  /** What is preconditioned: the gradient, or its momentum. */
-  readonly gradient: string;
-  /** What the graft alone would do. */
-  readonly graftStep: string;
-}
-
 function emitUpdate(
   b: GraphBuilder,
   values: StepValues,
@@ -221,7 +206,9 @@ function emitUpdate(
       }
       if (options.momentum > 0 && options.momentumOrder === "after") {
         const buffer = values.state(`${name}/momentum`);
-        const momentum = b.scope("momentum", () => emitMomentum(b, options, buffer, step));
+        const momentum = b.scope("momentum", () =>
+          emitMomentum(b, options, buffer, weighsLater(options) ? scale(b, step, momentumWeight(options)) : step),
+        );
         state.set(`${name}/momentum`, momentum.buffer);
         step = momentum.output;
       }
@@ -246,7 +233,9 @@ function prepare(
   let numerator = gradient;
   if (options.momentum > 0 && options.momentumOrder === "before") {
     const buffer = values.state(`${name}/momentum`);
-    const momentum = b.scope("momentum", () => emitMomentum(b, options, buffer, gradient));
+    const momentum = b.scope("momentum", () =>
+      emitMomentum(b, options, buffer, scale(b, gradient, momentumWeight(options))),
+    );
     state.set(`${name}/momentum`, momentum.buffer);
     numerator = momentum.output;
   }
@@ -262,73 +251,5 @@ function prepare(
     ),
   );
   if (graft.secondMoment) state.set(`${name}/graft`, graft.secondMoment);
-  return { plan, gradient: numerator, graftStep: graft.step };
-}
-
-/** The steps by parameter name: preconditioned from the start step on, the graft's own before and without one. */
-function emitDirections(
-  b: GraphBuilder,
-  prepared: readonly Prepared[],
-  values: StepValues,
-  options: ShampooOptions,
-): Map<string, string> {
-  const directions = new Map(prepared.map(({ plan, graftStep }) => [plan.parameter.name, graftStep]));
-  const active = prepared.filter(({ plan }) => plan.preconditioned);
-  if (active.length === 0) return directions;
-  const emit = (inner: GraphBuilder) =>
-    active.map((one) =>
-      scoped(inner, one.plan.parameter.name, "precondition", () => emitDirection(inner, one, values, options)),
-    );
-  let results: string[];
-  if (options.startStep <= 1) results = emit(b);
-  else {
-    // The preconditioners must be declared outside the branch that reads them.
-    for (const { plan } of active) forEachFactor(plan, (factor) => values.state(factor.preconditioner));
-    const branch = (name: string, build: (inner: GraphBuilder) => string[]) => {
-      const inner = b.subgraph(name);
-      build(inner).forEach((value, i) => {
-        const { dims } = (active[i] as Prepared).plan.parameter;
-        // What a branch makes leaves it as it is; an Identity would copy it.
-        const isOwn = inner.graph.node.some(({ output }) => output.includes(value));
-        inner.output(isOwn ? value : inner.op("Identity", [value]), { elemType: DataType.FLOAT, shape: dims });
-      });
-      return inner.graph;
-    };
-    results = b.node("If", [b.greater(values.hyperparameter("preconditioning"), b.f32(0.5))], {
-      name: "direction",
-      outputs: active.length,
-      attributes: {
-        then_branch: branch("preconditioned", emit),
-        else_branch: branch("graft", () => active.map(({ graftStep }) => graftStep)),
-      },
-    });
-  }
-  active.forEach(({ plan }, i) => {
-    directions.set(plan.parameter.name, results[i] as string);
-  });
-  return directions;
-}
-
-function forEachFactor(plan: ParameterPlan, visit: (factor: { preconditioner: string }) => void): void {
-  for (const factors of plan.preconditioned?.factors ?? []) for (const factor of factors.values()) visit(factor);
-}
-
-function emitDirection(b: GraphBuilder, one: Prepared, values: StepValues, options: ShampooOptions): string {
-  const { preconditioned, parameter } = one.plan;
-  if (!preconditioned) return one.graftStep;
-  const { cut } = preconditioned;
-  const grafts = options.graft !== "none";
-  const byBlock = grafts && options.graftNorm === "block";
-  const lengths = byBlock ? emitBlocks(b, one.graftStep, parameter.dims, cut) : [];
-  const stacks = emitBlocks(b, one.gradient, parameter.dims, cut).map((stack, i) => {
-    const region = cut.regions[i] as (typeof cut.regions)[number];
-    const factors = preconditioned.factors[i] ?? new Map();
-    const matrices = new Map([...factors].map(([axis, factor]) => [axis, values.state(factor.preconditioner)]));
-    const direction = emitPrecondition(b, region, stack, matrices);
-    if (!byBlock) return direction;
-    const axes = region.block.map((_, axis) => axis + (region.count === 1 ? 0 : 1));
-    return b.scope("graft", () => emitWithNormOf(b, direction, lengths[i] as string, axes));
-  });
-  const direction = emitUnblock(b, stacks, parameter.dims, cut);
-  return grafts && !byBlock ? b.scope("graft", () => emitWithNormOf(b, direction, one.graftStep)) : direction;
+  return { plan, gradient: numerator, graft };
 }
