@@ -47,8 +47,10 @@ export function chooseColumn(
   if (columns.length > 1 && isRow && columns.every(({ dims, categories }) => dims.length === 0 && !categories)) {
     return joinNumbers(columns, dataset);
   }
+  const shown = (input.shape ?? []).slice(1).map((dim) => dim ?? "?");
+  const takes = input.shape && input.shape.length > 1 ? `, which takes [${shown.join(", ")}] for each example` : "";
   throw new UsageError(
-    `Which column fills the input '${input.name}'? The dataset ${dataset.name} has ${listed(names)}. Say it with --input ${input.name}=COLUMN, or COLUMN,COLUMN,… to join numbers.`,
+    `Which column fills the input '${input.name}'${takes}? The dataset ${dataset.name} has ${listed(names)}. Say it with --input ${input.name}=COLUMN, or COLUMN,COLUMN,… to join numbers.`,
   );
 }
 

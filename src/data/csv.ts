@@ -2,6 +2,7 @@
 import { FishyError } from "../errors.js";
 import { DataType } from "../onnx/proto.js";
 import { type Column, type Dataset, makeDataset } from "./dataset.js";
+import { decodeUtf8 } from "./utf8.js";
 import { columnOfValues } from "./values.js";
 
 const NUMBER = /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
@@ -12,9 +13,15 @@ const WHOLE = /^\s*[+-]?\d+\s*$/;
  * @throws FishyError for rows of another length than the header, quotes that do not end, and empty fields.
  */
 export function decodeCsv(bytes: Uint8Array, source: string): Dataset {
-  const text = new TextDecoder("utf-8").decode(bytes).replace(/^\uFEFF/, "");
+  const text = decodeUtf8(bytes, source);
   const lines = text.split(/\r?\n/, 1);
-  const separator = (lines[0] ?? "").includes("\t") ? "\t" : ",";
+  const [first = ""] = lines;
+  const separator = first.includes("\t") ? "\t" : ",";
+  if (first.includes(";") && !first.includes(separator)) {
+    throw new FishyError(
+      `${source} is separated by semicolons. Save it with commas or tabs between the fields, and points in the numbers.`,
+    );
+  }
   const [header, ...rows] = parseCsv(text, separator, source);
   if (!header || rows.length === 0) throw new FishyError(`${source} holds no rows below its header.`);
   if (header.every((field) => NUMBER.test(field))) {

@@ -3,6 +3,7 @@ import { FishyError } from "../errors.js";
 import { DataType } from "../onnx/proto.js";
 import { type Dataset, makeDataset } from "./dataset.js";
 import { windowsOf } from "./tokens.js";
+import { decodeUtf8 } from "./utf8.js";
 import { columnOfValues } from "./values.js";
 
 /** Fields that hold a document's tokens, or its text. */
@@ -49,7 +50,7 @@ export function decodeJsonl(bytes: Uint8Array, sequenceLength: number | undefine
 }
 
 function parseLines(bytes: Uint8Array, source: string): Record<string, unknown>[] {
-  const lines = new TextDecoder("utf-8").decode(bytes).split("\n");
+  const lines = decodeUtf8(bytes, source).split("\n");
   const rows = lines.flatMap((line, i) => {
     if (line.trim() === "") return [];
     let value: unknown;

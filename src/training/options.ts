@@ -7,6 +7,9 @@ import { DEVICE_SYNTAX, parseDevice } from "../runtime/devices.js";
 import { METRICS } from "./best.js";
 import { PRECISIONS } from "./precision.js";
 
+/** Beyond it numbers are not known to their last digit, and many a seed would be one. */
+const LARGEST = Number.MAX_SAFE_INTEGER;
+
 const count = number({ min: 1, integer: true });
 const text = z.string({ error: "must be a text" });
 const paths = z.union([text.transform((path) => [path]), z.array(text)], {
@@ -25,7 +28,7 @@ const runOptions = z.strictObject({
     .union([number({ min: 0 }), paths], { error: "must be a fraction, a number of examples, or paths" })
     .default(0)
     .describe("What is held out for evaluation: a fraction, a number of examples, or a dataset of its own."),
-  splitSeed: option(number({ integer: true }), 0, "Chooses the held-out examples."),
+  splitSeed: option(number({ min: -LARGEST, max: LARGEST, integer: true }), 0, "Chooses the held-out examples."),
   inputs: z.record(z.string(), text).default({}).describe("Column by program input, where names do not tell."),
   scale: z
     .union([z.literal("auto"), z.literal("none"), number()], { error: "must be auto, none or a number" })
@@ -72,7 +75,7 @@ const runOptions = z.strictObject({
     .describe(
       "Takes the statistics on a batch of their own, of as many examples (separate: as many as a batch has), from the training examples in an order of their own; default the gradient's batch.",
     ),
-  seed: option(number({ min: 0, integer: true }), 0, "Seeds the order of the data and the sampling."),
+  seed: option(number({ min: 0, max: LARGEST, integer: true }), 0, "Seeds the order of the data and the sampling."),
   shuffle: z.boolean().default(true).describe("Shuffle the examples anew in every epoch."),
   evaluateEvery: number({ min: 0, integer: true })
     .optional()

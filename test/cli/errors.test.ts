@@ -108,6 +108,12 @@ describe("wrong usage", () => {
       2,
       /pause after a step, counted from 1.*got 0/,
     ));
+  it("a seed beyond whole numbers", () =>
+    expectError(
+      ["train", MLP, "--data", "x.npy", "--optimizer", "adam", "--seed", "1e300", "--out", path("run")],
+      2,
+      /'seed' of train must be an integer in \[0, 9007199254740991\]; got 1e\+300/,
+    ));
   it("a configuration that does not end", () =>
     expectError(["train", "--config", file("cut.json", "{")], 1, /cut\.json is neither JSON nor YAML: [^\n]*\.\n$/));
   it.each(["1", "1e9"])("%s draws of a family", (count) =>

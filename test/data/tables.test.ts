@@ -56,6 +56,9 @@ describe("CSV", () => {
     expect(() => csv('a\n"1\n')).toThrow(/ends inside quotes/);
     expect(() => csv('a\nx\n"y"z\n')).toThrow(/text behind the closing quote of 'y' in row 1/);
     expect(() => csv("1,2\n3,4\n")).toThrow(/has no header/);
+    expect(() => csv("a;b\n1;2\n")).toThrow(/x\.csv is separated by semicolons. Save it with commas or tabs/);
+    const latin = Uint8Array.of(0x61, 0x0a, 0x63, 0xe9, 0x0a);
+    expect(() => decodeCsv(latin, "x.csv")).toThrow(/x\.csv is no text in UTF-8/);
     expect(() => csv("a,b\n")).toThrow(/holds no rows/);
   });
 
@@ -113,7 +116,9 @@ describe("a table for a model", () => {
 
   test("those that are named, in that order", () => {
     expect(filled(iris, [input(2), labels], { x: "width,length" })[0]).toEqual([2.5, 1, 4, 3]);
-    expect(() => filled(iris, [input(2), labels])).toThrow(/Which column fills the input 'x'.*COLUMN,COLUMN/);
+    expect(() => filled(iris, [input(2), labels])).toThrow(
+      /Which column fills the input 'x', which takes \[2\] for each example\?.*COLUMN,COLUMN/,
+    );
     expect(() => filled(iris, [input(2), labels], { x: "width,label" })).toThrow(/'label' .* holds texts/);
     expect(() => filled(iris, [input(2), labels], { x: "width,depth" })).toThrow(
       /the column 'depth', which .* does not have/,
