@@ -1,4 +1,7 @@
-/** Finding the layers of a model: each dense or convolutional operator with a parameter, its pre-activation and activation. */
+/**
+ * Finding the layers of a model: each dense or convolutional operator with a parameter, its pre-activation and activation,
+ * and each normalisation or elementwise scale with a parameter that does not stand between the two.
+ */
 import type { Family } from "../families/family.js";
 import { familyByName, familyOfActivation } from "../families/registry.js";
 import type { GraphIndex } from "../onnx/graph.js";
@@ -7,8 +10,10 @@ import type { NodeProto } from "../onnx/proto.js";
 export interface Layer {
   /** The name that `--sections` takes: the weight's name without `.weight`, else the node's. */
   readonly name: string;
-  /** The linear operator. */
+  /** The linear operator, the normalisation, or the product with a scale. */
   readonly node: NodeProto;
+  /** Whether it is a normalisation or scale by itself: counted neither by `every:K` nor as one of a classifier's layers. */
+  readonly isScaling?: boolean;
   /** Parameters that the operator and what follows up to the pre-activation use. */
   readonly parameters: readonly string[];
   /** The value that can be sampled at. */
@@ -52,14 +57,35 @@ export interface LayerOptions {
 export function findLayers(options: LayerOptions): Layer[] {
   const origins = parameterOrigins(options);
   const layers: Layer[] = [];
-  for (const node of options.order) {
-    if (!LINEAR.has(node.opType ?? "") || node.domain) continue;
+  /** Outputs of the normalisations between a layer and its pre-activation. */
+  const within = new Set<string>();
+  const find = (node: NodeProto, isScaling: boolean) => {
     const own = node.input.flatMap((name) => [...(origins.get(name) ?? [])]);
     const takesData = node.input.some((name) => name && isData(options, origins, name));
-    if (own.length === 0 || !takesData) continue;
-    layers.push(layerAt(node, own, options, origins));
+    if (own.length === 0 || !takesData) return;
+    const layer = layerAt(node, own, options, origins, within);
+    layers.push(isScaling ? { ...layer, isScaling } : layer);
+  };
+  const lowered = new Set([...(options.normalised?.values() ?? [])].map(({ output }) => output[0] as string));
+  for (const node of options.order) {
+    const opType = node.opType ?? "";
+    if (!node.domain && LINEAR.has(opType)) find(node, false);
+    if (!node.domain && NORMALISATIONS.has(opType) && !within.has(node.output[0] as string)) find(node, true);
+    // The scale of a normalisation that the model has as primitives.
+    if (!node.domain && opType === "Mul" && !isPartOf(lowered, node, options)) find(node, true);
+    for (const output of node.output) {
+      const normalisation = options.normalised?.get(output);
+      if (normalisation && !within.has(normalisation.output[0] as string)) find(normalisation, true);
+    }
   }
   return layers;
+}
+
+/** Whether a product, or the sum after it, is the last node of a normalisation that was lowered. */
+function isPartOf(lowered: ReadonlySet<string>, { output }: NodeProto, { index }: LayerOptions): boolean {
+  const [product] = output as [string];
+  if (lowered.has(product)) return true;
+  return index.uses(product).some(({ node }) => node?.opType === "Add" && lowered.has(node.output[0] as string));
 }
 
 type Origins = ReadonlyMap<string, ReadonlySet<string>>;
@@ -86,22 +112,34 @@ function isData({ index }: LayerOptions, origins: Origins, name: string): boolea
   return !origins.has(name) && !isConstant(index, name);
 }
 
-function layerAt(node: NodeProto, own: readonly string[], options: LayerOptions, origins: Origins): Layer {
+function layerAt(
+  node: NodeProto,
+  own: readonly string[],
+  options: LayerOptions,
+  origins: Origins,
+  within: Set<string>,
+): Layer {
   const { index } = options;
   const parameters = [...own];
+  const passed: string[] = [];
+  const reached = <T>(layer: T): T => {
+    for (const output of passed) within.add(output);
+    return layer;
+  };
   let value = node.output[0] as string;
   // The last value before a residual sum, a normalisation or a movement: the boundary when no activation follows them.
-  let fallback = value;
+  let fallback = { value, parameters: parameters.length };
   let firm = true;
   const base = { name: layerName(node, own, options.modules), node };
   for (;;) {
     if (value === options.output?.preActivation) {
-      return { ...base, parameters, preActivation: value, family: options.output.family };
+      return reached({ ...base, parameters, preActivation: value, family: options.output.family });
     }
     const normalisation = options.normalised?.get(value);
     if (normalisation) {
       parameters.push(...normalisation.input.slice(1, 3).flatMap((name) => [...(origins.get(name) ?? [])]));
       value = normalisation.output[0] as string;
+      passed.push(value);
       firm = false;
       continue;
     }
@@ -110,26 +148,29 @@ function layerAt(node: NodeProto, own: readonly string[], options: LayerOptions,
     if (!next || uses.length !== 1 || uses[0]?.index === -1 || index.outputs.has(value)) break;
     const family = familyOfActivation(next, (name) => index.constant(name));
     if (family && "refused" in family) {
-      return linear({ ...base, parameters, preActivation: value, activationType: next.opType ?? "" }, family.refused);
+      return reached(
+        linear({ ...base, parameters, preActivation: value, activationType: next.opType ?? "" }, family.refused),
+      );
     }
     if (family && next.opType !== "Identity") {
-      return {
+      return reached({
         ...base,
         parameters: [...parameters, ...next.input.slice(1).flatMap((name) => [...(origins.get(name) ?? [])])],
         preActivation: value,
         activation: next.output[0] as string,
         activationType: next.opType ?? "",
         family,
-      };
+      });
     }
     const step = passThrough(next, value, options, origins);
     if (!step) break;
     parameters.push(...step.parameters);
     value = next.output[0] as string;
+    if (NORMALISATIONS.has(next.opType ?? "")) passed.push(value);
     firm = firm && step.affine;
-    if (firm) fallback = value;
+    if (firm) fallback = { value, parameters: parameters.length };
   }
-  return linear({ ...base, parameters, preActivation: fallback });
+  return linear({ ...base, parameters: parameters.slice(0, fallback.parameters), preActivation: fallback.value });
 }
 
 function linear(layer: Omit<Layer, "family">, note?: string): Layer {

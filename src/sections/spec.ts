@@ -65,8 +65,10 @@ export function chooseBoundaries(spec: Exclude<SectionSpec, { kind: "plan" }>, l
       return [output];
     case "classifier":
       return classifierOf(layers);
-    case "every":
-      return layers.filter((_, i) => (layers.length - 1 - i) % spec.every === 0);
+    case "every": {
+      const counted = layers.filter((layer) => !layer.isScaling || layer === output);
+      return counted.filter((_, i) => (counted.length - 1 - i) % spec.every === 0);
+    }
     case "names":
       return layers.filter((layer) => layer === output || spec.names.some((name) => matches(layer, name)));
   }
@@ -88,7 +90,8 @@ function matches(layer: Layer, name: string): boolean {
 }
 
 /** The run of dense layers (Gemm, MatMul) that ends at the output. */
-function classifierOf(layers: readonly Layer[]): Layer[] {
+function classifierOf(all: readonly Layer[]): Layer[] {
+  const layers = all.filter((layer, i) => !layer.isScaling || i === all.length - 1);
   let first = layers.length - 1;
   while (first > 0 && isDense(layers[first - 1] as Layer)) first--;
   return layers.slice(first);

@@ -12,8 +12,8 @@ it("inspects a transformer of 124 million parameters whose weights are not there
   const description = await inspectModel(gpt(12).model, loss);
   expect(description.parameters.reduce((total, { elements }) => total + elements, 0)).toBe(124_439_808);
   expect(description.withoutGradient).toEqual([]);
-  // Four dense layers in each block, and the output.
-  expect(description.layers).toHaveLength(12 * 4 + 1);
+  // Four dense layers and two normalisations in each block, the last normalisation, and the output.
+  expect(description.layers).toHaveLength(12 * 6 + 2);
 });
 
 it("rewrites one of 96 layers, by as many nodes a layer as a small one", async () => {
@@ -22,7 +22,7 @@ it("rewrites one of 96 layers, by as many nodes a layer as a small one", async (
     const { model, manifest } = await rewrite(gpt(layers).model, loss);
     expect(problemsOf(model)).toEqual([]);
     expect(opsetOf(model)).toBe(18);
-    expect(manifest.boundaries).toHaveLength(layers * 4 + 1);
+    expect(manifest.boundaries).toHaveLength(layers * 6 + 2);
     // Six weights and six biases in each block; two embeddings and the last normalisation.
     expect(manifest.parameters).toHaveLength(layers * 12 + 4);
     sizes.set(layers, model.graph.node.length);

@@ -36,6 +36,33 @@ describe("layers", () => {
   });
 });
 
+describe("normalisations", () => {
+  it("between a convolution and its activation belong to its layer", async () => {
+    const { sections } = await plan("resnet_small", "per-layer");
+    expect(sections.find(({ name }) => name === "stem.0")?.parameters).toEqual([
+      "stem.0.weight",
+      "stem.1.weight",
+      "stem.1.bias",
+    ]);
+  });
+
+  it("after a residual sum are layers of their own: no linear layer's gradient brings theirs", async () => {
+    const { sections, boundaries } = await plan("transformer_encoder", "per-layer");
+    const own = sections.find(({ name }) => name === "t.layers.1.norm1");
+    expect(own?.parameters).toEqual(["t.layers.1.norm1.weight", "t.layers.1.norm1.bias"]);
+    expect(boundaries.find(({ name }) => name === "t.layers.1.norm1")?.family.name).toBe("gaussian");
+    const linear = sections.find(({ name }) => name === "t.layers.1.linear1");
+    expect(linear?.parameters).toEqual(["t.layers.1.linear1.weight", "t.layers.1.linear1.bias"]);
+  });
+
+  it("are not counted by every:K, and not among a classifier's layers", async () => {
+    for (const spec of ["every:1", "classifier"]) {
+      const { boundaries } = await plan("transformer_encoder", spec);
+      expect(boundaries.map(({ name }) => name).filter((name) => name.includes("norm"))).toEqual([]);
+    }
+  });
+});
+
 describe("sections", () => {
   it("put every parameter into exactly one", async () => {
     for (const spec of ["per-layer", "output", "classifier", "every:2", "encoder.0"]) {
