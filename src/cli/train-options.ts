@@ -75,15 +75,33 @@ export async function trainOptionsOf(
   const optimizerOptions = optimizerOf(optimizer ?? (artifacts && artifactOptimizer(artifacts)), flags);
   if (flags.steps !== undefined) delete run.epochs;
   if (flags.epochs !== undefined) delete run.steps;
+  const { augment, ...given } = runFlags(flags);
   return {
     ...run,
-    ...runFlags(flags),
+    ...given,
+    ...(augment && { augment: mergeOptions(run.augment, augment) }),
     model: artifacts ?? (path as string),
     data: paths as string[],
     optimizer: optimizerOptions,
     rewrite: { ...(rewrite && rewriteOptionsOf(rewrite as ModelFlags)), ...rewriteOptionsOf(flags) } as RewriteOptions,
     outDir: flags.out ?? out ?? defaultFolder(shown, optimizerOptions.name),
   };
+}
+
+/**
+ * Options with others in their place, those inside of options one by one: `schedule.warmup` leaves `schedule.kind`. Of
+ * another kind, they are other options altogether.
+ */
+function mergeOptions<T>(base: unknown, given: T): T {
+  if (!isOptions(base) || !isOptions(given)) return given;
+  if (given.kind !== undefined && base.kind !== undefined && given.kind !== base.kind) return given;
+  const merged: Record<string, unknown> = { ...base };
+  for (const [name, value] of Object.entries(given)) merged[name] = mergeOptions(base[name], value);
+  return merged as T;
+}
+
+function isOptions(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** @throws UsageError when no optimizer is named. */
@@ -97,8 +115,7 @@ export function optimizerOf(config: TrainConfig["optimizer"], flags: TrainFlags)
   }
   return {
     // Options in the file are for the optimizer that the file names.
-    ...(base?.name === name && base),
-    ...parseAssignments(flags.option ?? []),
+    ...(mergeOptions(base?.name === name ? base : {}, parseAssignments(flags.option ?? [])) as object),
     ...(flags.lr !== undefined && { learningRate: flags.lr }),
     ...(flags.weightDecay !== undefined && { weightDecay: flags.weightDecay }),
     name,

@@ -66,6 +66,19 @@ heldOut: 0.25
     expect(run.steps).toBeUndefined();
   });
 
+  it("one option inside of others leaves the others", async () => {
+    const optimizer = "  name: adam\n  schedule: { kind: cosine, warmup: 1 }\n  learningRate: 0.004\n";
+    const nested = yaml.replace(/ {2}name: fim-shampoo\n.*\n.*\n/, optimizer);
+    writeFileSync(path("nested.yaml"), nested);
+    const train = (name: string, assignment: string) =>
+      fishy("train", "--config", path("nested.yaml"), "--quiet", "-O", assignment, "--out", path(name));
+    expect((await train("nested", "schedule.warmup=2")).stderr).toBe("");
+    expect(storedOptions("nested").run.optimizer.schedule).toMatchObject({ kind: "cosine", warmup: 2 });
+    // Another kind has options of its own.
+    expect((await train("other", "schedule.kind=constant")).stderr).toBe("");
+    expect(storedOptions("other").run.optimizer.schedule).toEqual({ kind: "constant", warmup: 0 });
+  });
+
   it("held-out files too are relative to it; data options and following the best reach the run", async () => {
     const more = "\nsequenceLength: 7\nkeepBest: true\nnormalize: { mean: [0.5], std: [2] }\n";
     writeFileSync(path("held.yaml"), `${yaml.replace("heldOut: 0.25", "heldOut: [x=x.npy, labels.npy]")}${more}`);
