@@ -70,6 +70,16 @@ export class BoundDataset {
       checked.add(column);
       return bindColumn(input, column, dataset, options);
     });
+    if (augments(options) && !bindings.some(({ augment }) => augment)) {
+      throw new FishyError(
+        `No input is filled with images of ${dataset.name}, such as [height, width], that could be cropped or flipped. Bring flat ones into that shape, or leave the augmentation out.`,
+      );
+    }
+    if (options.normalize && !bindings.some(({ normalize }) => normalize)) {
+      throw new FishyError(
+        `No input that ${dataset.name} fills takes floats, which alone are normalised. Leave the mean and the deviation out.`,
+      );
+    }
     return new BoundDataset(dataset, bindings);
   }
 
@@ -135,6 +145,10 @@ export class BoundDataset {
   }
 }
 
+function augments({ augment }: BindOptions): boolean {
+  return augment !== undefined && ((augment.crop ?? 0) > 0 || augment.flip === true);
+}
+
 function bindColumn(input: WantedInput, column: Column, dataset: Dataset, options: BindOptions): Binding {
   const what = `Column '${column.name}' of ${dataset.name}, which fills the input '${input.name}',`;
   if (input.classes !== undefined) {
@@ -147,17 +161,17 @@ function bindColumn(input: WantedInput, column: Column, dataset: Dataset, option
   const size = exampleSize(column);
   const { augment, normalize, scale = "auto" } = options;
   const isImage = column.dims.length > 1 && !input.isTarget;
-  const augments = isImage && augment && ((augment.crop ?? 0) > 0 || augment.flip);
+  const isAugmented = isImage && augments(options);
   const normalizes = normalize && isFloat(input.type) && !input.isTarget;
   return {
     input: { name: input.name, type: input.type, dims },
     column,
     size,
     copy: conversion(column.type, input.type, scale, what),
-    augment: augments ? augmentationOf(column, augment) : undefined,
+    augment: isAugmented && augment ? augmentationOf(column, augment) : undefined,
     interleave: channelsLast ? column.dims[0] : undefined,
     normalize: normalizes ? normalizationOf(normalize, dims, `The input '${input.name}'`) : undefined,
-    scratch: [newData(column.type, augments ? size : 0), newData(column.type, channelsLast ? size : 0)],
+    scratch: [newData(column.type, isAugmented ? size : 0), newData(column.type, channelsLast ? size : 0)],
   };
 }
 

@@ -86,6 +86,19 @@ describe("binding", () => {
     expect(() => dims([4], [])).toThrow(/without a batch axis/);
   });
 
+  test("augmentation and normalisation that would touch nothing are refused", () => {
+    const flat = makeDataset("flat", [columnOf("image", DataType.FLOAT, [1, 4], new Float32Array(4))]);
+    const crop = { augment: { crop: 1 } };
+    expect(() => BoundDataset.bind(flat, [image], crop)).toThrow(/No input is filled with images of flat/);
+    expect(BoundDataset.bind(flat, [image], { augment: { crop: 0, flip: false } }).dataset.length).toBe(1);
+    expect(BoundDataset.bind(pictures(), [image, labels], crop).dataset.length).toBe(3);
+    const tokens: WantedInput = { name: "ids", type: DataType.INT64, shape: ["batch", 4], isTarget: false };
+    const ids = makeDataset("ids", [columnOf("ids", DataType.INT64, [1, 4], new BigInt64Array(4))]);
+    const normalize = { mean: [0.5], std: [1] };
+    expect(() => BoundDataset.bind(ids, [tokens], { normalize })).toThrow(/No input that ids fills takes floats/);
+    expect(BoundDataset.bind(flat, [image], { normalize }).dataset.length).toBe(1);
+  });
+
   test("types: floats do not become labels", () => {
     const floats = makeDataset("d", [columnOf("labels", DataType.FLOAT, [3], Float32Array.of(0, 1, 2))]);
     expect(() => BoundDataset.bind(floats, [labels])).toThrow(/holds float; labels are integers/);
