@@ -3,7 +3,7 @@
  * 1000, statistics every 10 steps and roots every 20, on Fashion-MNIST (its 10,000 test images, which come with the
  * project), and Adam beside it.
  *
- *     npm run build && node tools/bench/block-size.mjs [--sizes 1024,512,256,128] [--steps 100] [--rate 1e-3] [--threads 2]
+ *     npm run build && node tools/bench/block-size.mjs [--sizes 1024,512,256,128] [--steps 100] [--rate 3e-4] [--threads 2]
  *
  * Contestants take turns, twenty steps each. Milliseconds of a step of each kind (medians; of roots all but the first),
  * of a step on average, and the ratio of that to Adam's; the mean loss of the last ten steps, which see every image once.
@@ -19,7 +19,7 @@ const { values: given } = parseArgs({
   options: {
     sizes: { type: "string", default: "1024,512,256,128" },
     steps: { type: "string", default: "100" },
-    rate: { type: "string", default: "1e-3" },
+    rate: { type: "string", default: "3e-4" },
     threads: { type: "string", default: "2" },
   },
 });
