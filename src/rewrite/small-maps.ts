@@ -42,11 +42,17 @@ export function productsForSmallMaps(graph: GraphProto, program: GraphProto): vo
     if (type) types.set(info.name ?? "", type);
   }
   for (const tensor of program.initializer) types.set(tensor.name ?? "", tensorType(tensor));
+  const found = new Map<NodeProto, SmallConvolution>();
+  for (const node of graph.node) {
+    const small = smallConvolutionOf(node, (name) => types.get(name));
+    if (small) found.set(node, small);
+  }
+  if (found.size === 0) return;
   const b = new GraphBuilder(graph);
   const { node: nodes } = graph;
   graph.node = [];
   for (const node of nodes) {
-    const small = smallConvolutionOf(node, (name) => types.get(name));
+    const small = found.get(node);
     if (!small) {
       graph.node.push(node);
       continue;
