@@ -59,10 +59,23 @@ const FAMILIES: Readonly<Record<string, { parameters: readonly string[]; make(pa
 
 export const familyNames: readonly string[] = Object.keys(FAMILIES);
 
+/** Parameters that must be above 0, and those that may be 0 besides: elsewhere the activation falls, or is constant. */
+const POSITIVE = new Set(["gaussian slope", "leaky_relu alpha", "celu alpha", "selu gamma", "hard_sigmoid alpha"]);
+const AT_LEAST_ZERO = new Set(["elu alpha", "selu alpha", "thresholded_relu alpha", "shrink lambd"]);
+
+function checkParameter(family: string, key: string, value: number): void {
+  const which = `${family} ${key}`;
+  const isBound = family === "clip" && !Number.isNaN(value);
+  const least = POSITIVE.has(which) ? "above 0" : AT_LEAST_ZERO.has(which) ? "of at least 0" : "that is finite";
+  const isMet = POSITIVE.has(which) ? value > 0 : AT_LEAST_ZERO.has(which) ? value >= 0 : true;
+  if (isBound || (Number.isFinite(value) && isMet)) return;
+  throw new FishyError(`The family '${family}' needs a number ${least} as its ${key}; got ${value}.`);
+}
+
 /**
  * A family by name.
  *
- * @throws FishyError for an unknown name or parameter
+ * @throws FishyError for an unknown name or parameter, or one outside of the family's range
  */
 export function familyByName(name: string, parameters: Parameters = {}): Family {
   const entry = FAMILIES[name];
@@ -72,6 +85,8 @@ export function familyByName(name: string, parameters: Parameters = {}): Family 
       const known = entry.parameters.length > 0 ? `its parameters are ${entry.parameters.join(", ")}` : "it has none";
       throw new FishyError(`The family '${name}' has no parameter '${key}'; ${known}.`);
     }
+    const value = parameters[key];
+    if (value !== undefined) checkParameter(name, key, value);
   }
   return entry.make(parameters);
 }

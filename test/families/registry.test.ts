@@ -170,6 +170,15 @@ describe("families by name", () => {
     }
   });
 
+  test.each([
+    ["leaky_relu", { alpha: -1 }, /'leaky_relu' needs a number above 0 as its alpha; got -1/],
+    ["elu", { alpha: -0.5 }, /at least 0 as its alpha; got -0.5/],
+    ["gaussian", { slope: 0 }, /above 0 as its slope/],
+    ["shrink", { bias: Number.NaN }, /that is finite as its bias; got NaN/],
+  ] as const)("%s %j is refused: the activation would not rise", (name, parameters, message) => {
+    expect(() => familyByName(name, parameters)).toThrow(message);
+  });
+
   test("unknown names and parameters are errors that list the known ones", () => {
     expect(() => familyByName("gelu")).toThrow(FishyError);
     expect(() => familyByName("gelu")).toThrow(/gaussian, bernoulli, softmax/);
