@@ -10,7 +10,7 @@ import { allocateBuffer, type Buffer, DoubleBuffer } from "../runtime/buffers.js
 import { loadRuntime, type Tensor } from "../runtime/ort.js";
 import type { Session } from "../runtime/session.js";
 import { type AccumulationGraph, accumulatedOutputs, buildAccumulationGraph, WEIGHT } from "./accumulation.js";
-import { type Accumulation, deviceOf, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
+import { type Accumulation, deviceOf, type EngineOptions, type StepOutcome } from "./engine.js";
 import { StateBuffers } from "./state.js";
 import type { StatisticsBatches } from "./statistics-batches.js";
 import { releaseLoaded, stepSession } from "./step-sessions.js";
@@ -87,11 +87,11 @@ export class AccumulatingStepper extends Stepper {
 
   /** Adds the batch that was filled to the accumulators. */
   private async add(step: number, part: number): Promise<void> {
-    const { program, seed } = this.options;
+    const { program } = this.options;
     const { lossOutput, loss } = program.manifest;
     if (part === 0) this.startStep();
     const { graph, session } = await this.loadAdding(this.addsSampled(step));
-    (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(seed, step, part);
+    this.fed.setStep(step, part);
     const feeds: Record<string, Tensor> = {};
     for (const name of graph.inputs) feeds[name] = this.runningTensor(name, part) ?? this.inputTensor(name);
     const fetches: Record<string, Tensor> = { [lossOutput]: this.loss.tensor };
@@ -114,16 +114,15 @@ export class AccumulatingStepper extends Stepper {
   }
 
   override async run(step: number): Promise<[StepOutcome]> {
-    const { program, seed } = this.options;
+    const { program } = this.options;
     const { batches } = this.accumulating;
     const { lossOutput, loss: lossForm } = program.manifest;
     if (batches === 1) this.startStep();
     const [own, last] = await Promise.all(this.graphsOf(step));
-    this.setScalars(step);
     const taken = own ? await this.takeStatistics(step, own) : [];
 
     const { graph, session } = last;
-    (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(seed, step, batches - 1);
+    this.fed.setStep(step, batches - 1);
     const feeds = this.feedsOf(graph);
     for (const [key, input] of graph.accumulators)
       feeds[input] = (this.accumulators.get(key) as DoubleBuffer).current.tensor;
@@ -152,7 +151,7 @@ export class AccumulatingStepper extends Stepper {
     const { statistics } = this.accumulating;
     const arrays = new Map([...this.ownBatch].map(([name, { data }]): [string, TensorData] => [name, data]));
     await statistics?.fill(step, arrays);
-    (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(this.options.seed, step, STATISTICS_PART);
+    this.fed.setStep(step, STATISTICS_PART);
     const feeds = this.feedsOf(own.graph);
     for (const name of own.graph.inputs) feeds[name] = this.ownBatch.get(name)?.tensor ?? (feeds[name] as Tensor);
     await own.session.run(feeds, this.fetchesOf(own));

@@ -35,10 +35,10 @@ export class FedValues {
     batch.fill(this.batchData);
   }
 
-  /** Sets the seed and the hyperparameters to those of a step. */
-  setStep(step: number): void {
+  /** Sets the seed and the hyperparameters to those of a step, the seed to that of one of its batches. */
+  setStep(step: number, part?: number): void {
     const { optimizer, seed } = this.options;
-    (this.seed.data as BigInt64Array)[0] = stepSeed(seed, step);
+    (this.seed.data as BigInt64Array)[0] = stepSeed(seed, step, part);
     for (const [name, value] of Object.entries(optimizer.hyperparameters(step))) {
       (this.hyperparameter(name).data as Float32Array)[0] = value;
     }

@@ -3,18 +3,18 @@
  * optimizer's schedule; graphs are built and loaded when a step first needs them.
  */
 import type { Batch } from "../data/source.js";
-import { FishyError } from "../errors.js";
 import type { ExternalSource } from "../onnx/external.js";
 import { DataType } from "../onnx/proto.js";
-import type { TensorData } from "../onnx/tensor.js";
 import type { StepSchedule } from "../optimizers/optimizer.js";
 import { keepsFreedMemory } from "../runtime/allocator.js";
 import { allocateBuffer, type Buffer, type DoubleBuffer } from "../runtime/buffers.js";
 import { loadRuntime, type Runtime, type Tensor } from "../runtime/ort.js";
 import { createSession, type Session } from "../runtime/session.js";
-import { checkBatch, deviceOf, type Engine, type EngineOptions, type StepOutcome, stepSeed } from "./engine.js";
+import { deviceOf, type Engine, type EngineOptions, type StepOutcome } from "./engine.js";
+import { FedValues, requireFed } from "./fed-values.js";
 import { StateBuffers } from "./state.js";
 import { buildStepGraph, type StepGraph, type StepGraphOptions } from "./step-graph.js";
+import { releaseLoaded } from "./step-sessions.js";
 
 /** The graph of a step in a session, with buffers for its diagnostics. */
 export interface LoadedStep {
@@ -28,10 +28,7 @@ export interface LoadedStep {
 export class Stepper implements Engine {
   readonly stepsPerRun = 1;
   private readonly loaded = new Map<string, Promise<LoadedStep>>();
-  private readonly batch = new Map<string, Buffer>();
-  private readonly batchData: ReadonlyMap<string, TensorData>;
-  protected readonly seedBuffer: Buffer;
-  private readonly scalars = new Map<string, Buffer>();
+  protected readonly fed: FedValues;
   protected readonly loss: Buffer;
 
   protected constructor(
@@ -39,15 +36,8 @@ export class Stepper implements Engine {
     protected readonly options: EngineOptions,
     readonly state: StateBuffers,
   ) {
-    for (const { name, type, dims } of options.inputs) {
-      this.batch.set(name, allocateBuffer(ort, type, [options.batchSize, ...dims], `input '${name}'`));
-    }
-    this.batchData = new Map([...this.batch].map(([name, { data }]) => [name, data]));
-    this.seedBuffer = allocateBuffer(ort, DataType.INT64, [], "the seed");
+    this.fed = new FedValues(ort, options);
     this.loss = allocateBuffer(ort, DataType.FLOAT, [], "the loss");
-    for (const name of Object.keys(options.optimizer.hyperparameters(1))) {
-      this.scalars.set(name, allocateBuffer(ort, DataType.FLOAT, [], `hyperparameter '${name}'`));
-    }
   }
 
   static async create(options: EngineOptions): Promise<Stepper> {
@@ -63,16 +53,14 @@ export class Stepper implements Engine {
   }
 
   fill(_slot: number, batch: Batch): void {
-    checkBatch(batch, this.options);
-    batch.fill(this.batchData);
+    this.fed.fill(batch);
   }
 
   async run(step: number): Promise<[StepOutcome]> {
-    const { optimizer, program, seed } = this.options;
+    const { optimizer, program } = this.options;
     const loaded = await this.load(optimizer.schedule(step));
     const { graph, session } = loaded;
-    (this.seedBuffer.data as BigInt64Array)[0] = stepSeed(seed, step);
-    this.setScalars(step);
+    this.fed.setStep(step);
     const written = this.writtenBy(graph);
     const fetches = { [program.manifest.lossOutput]: this.loss.tensor, ...this.fetchesOf(loaded) };
     await session.run(this.feedsOf(graph), fetches);
@@ -82,26 +70,20 @@ export class Stepper implements Engine {
     return [{ loss, ...diagnosticsOf([loaded]) }];
   }
 
-  protected setScalars(step: number): void {
-    for (const [name, value] of Object.entries(this.options.optimizer.hyperparameters(step))) {
-      (this.scalars.get(name)?.data as Float32Array)[0] = value;
-    }
-  }
-
   /** What a step's graph is fed: the batch, the state as it is, the seed, the hyperparameters. */
   protected feedsOf(graph: StepGraph): Record<string, Tensor> {
     const feeds: Record<string, Tensor> = {};
     for (const name of graph.inputs) feeds[name] = this.inputTensor(name);
-    for (const [name, input] of graph.stateInputs) feeds[input] = this.stateBuffer(name).current.tensor;
-    for (const [name, input] of graph.hyperparameters) feeds[input] = (this.scalars.get(name) as Buffer).tensor;
+    for (const [name, input] of graph.stateInputs) feeds[input] = this.state.optimizerBuffer(name).current.tensor;
+    for (const [name, input] of graph.hyperparameters) feeds[input] = this.fed.hyperparameter(name).tensor;
     return feeds;
   }
 
   /** The part of the state that a step's graph writes, by output. */
   protected writtenBy(graph: StepGraph): { output: string; buffer: DoubleBuffer }[] {
     return [
-      ...[...graph.carried].map(([name, output]) => ({ output, buffer: this.modelBuffer(name) })),
-      ...[...graph.state].map(([name, output]) => ({ output, buffer: this.stateBuffer(name) })),
+      ...[...graph.carried].map(([name, output]) => ({ output, buffer: this.state.modelBuffer(name) })),
+      ...[...graph.state].map(([name, output]) => ({ output, buffer: this.state.optimizerBuffer(name) })),
     ];
   }
 
@@ -119,36 +101,16 @@ export class Stepper implements Engine {
   }
 
   carriedTensor(name: string): Tensor | undefined {
-    return this.state.model.get(name)?.current.tensor ?? this.state.frozen.get(name);
+    return this.state.carriedTensor(name);
   }
 
   async release(): Promise<void> {
-    // One that failed to load has told so where it was wanted.
-    for (const step of await Promise.allSettled(this.loaded.values())) {
-      if (step.status === "fulfilled") await step.value.session.release();
-    }
+    await releaseLoaded(this.loaded.values(), ({ session }) => [session]);
     this.loaded.clear();
   }
 
   protected inputTensor(name: string): Tensor {
-    const tensor =
-      this.batch.get(name)?.tensor ??
-      this.carriedTensor(name) ??
-      (name === this.options.program.manifest.seed ? this.seedBuffer.tensor : undefined);
-    if (!tensor) throw new FishyError(`Nothing feeds the program's input '${name}'.`);
-    return tensor;
-  }
-
-  private modelBuffer(name: string) {
-    const buffer = this.state.model.get(name);
-    if (!buffer) throw new Error(`the step writes '${name}', which is not carried`);
-    return buffer;
-  }
-
-  private stateBuffer(name: string) {
-    const buffer = this.state.optimizer.get(name);
-    if (!buffer) throw new Error(`the optimizer declares no state '${name}'`);
-    return buffer;
+    return requireFed(this.fed.input(name) ?? this.carriedTensor(name), name);
   }
 
   protected load(parts: StepSchedule, options: StepVariant = {}): Promise<LoadedStep> {
