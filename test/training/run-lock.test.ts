@@ -93,24 +93,28 @@ describe("a run's folder", () => {
         while (Date.now() < start + 20 * round);
         await lockRun(directory, -1).then(() => won.push(round), () => {});
       }
-      process.stdout.write(JSON.stringify(won), () => process.exit());`;
+      process.stdout.write(JSON.stringify(won) + "\\n");
+      // The locks are this process's until the other one has come for them all.
+      process.stdin.resume().once("end", () => process.exit());`;
     const racers = [0, 1].map(() => {
       const child = spawn(process.execPath, ["--import", register, "--input-type=module", "-e", script]);
       children.push(child);
       let text = "";
-      child.stdout.on("data", (data) => {
-        text += data;
-      });
       const ready = new Promise((resolve) => child.stdout.once("data", resolve));
       const won = new Promise<number[]>((resolve) =>
-        child.once("close", () => resolve(JSON.parse(text.split("\n")[1] ?? ""))),
+        child.stdout.on("data", (data) => {
+          text += data;
+          const [, result, rest] = text.split("\n");
+          if (rest !== undefined) resolve(JSON.parse(result as string));
+        }),
       );
       return { child, ready, won };
     });
     await Promise.all(racers.map(({ ready }) => ready));
     const start = Date.now() + 100;
-    for (const { child } of racers) child.stdin.end(String(start));
+    for (const { child } of racers) child.stdin.write(String(start));
     const won = (await Promise.all(racers.map((racer) => racer.won))).flat();
+    for (const { child } of racers) child.stdin.end();
     expect(won.sort((a, b) => a - b)).toEqual(directories.map((_, round) => round));
   });
 
