@@ -9,7 +9,7 @@ export type Score = "paper" | "centred";
 
 /**
  * `exact`: y drawn from the family. `fast`: one of 16 equally likely values with the family's mean and variance (Gaussian: a
- * normal number) by random numbers of which any two are independent, not any three; `exact` where a family has no such
+ * normal number) by random numbers of which any two are uncorrelated, not any three independent; `exact` where a family has no such
  * table. `two-point`: y = E[y] ± sd(y), the sign by a coin; same mean and variance.
  */
 export type Draw = "exact" | "fast" | "two-point";

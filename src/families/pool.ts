@@ -1,8 +1,9 @@
 /**
  * Random numbers that cost an element almost nothing: a pool of 2¹⁷ of them is drawn once in a step, and every run of
- * about `WIDTH` elements takes a row of it at random and turns it by a random amount of its own. Any two elements are then
- * independent, in one boundary or in two, and so uncorrelated: all that the expectations of G_s·G_sᵀ and G_sᵀ·G_s depend
- * on. Three or more are so only nearly, by the many rows of the pool.
+ * about `WIDTH` elements takes a row of it at random and turns its levels by a random amount of its own, or gives its
+ * normal numbers a random sign. The levels of any two elements are then independent, in one boundary or in two, and normals
+ * uncorrelated: all that the expectations of G_s·G_sᵀ and G_sᵀ·G_s depend on. Three or more are so only nearly, by the many
+ * rows of the pool.
  */
 import type { GraphBuilder } from "../onnx/builder.js";
 import { DataType } from "../onnx/proto.js";
