@@ -16,20 +16,25 @@ export interface Damped {
   readonly ridge: string;
 }
 
-/** The coupled iteration for D^(−1/p), D = C + ridge·I, and its true residual. */
+/** D = C + ridge·I, its bound, and D over it, which lies below 1. */
+export function normalised(b: GraphBuilder, a: Arithmetic, tiling: Tiling, { c, bound: bare, ridge }: Damped) {
+  const d = tiling.shift(b, c, ridge);
+  const bound = b.add(bare, ridge);
+  const inverse = b.div(a.constant(b, 1), bound);
+  return { d, bound, start: tiling.map(d, (tile) => b.mul(tile, inverse)) };
+}
+
+/** The coupled iteration for D^(−1/p), and its true residual. */
 export function emitIteration(
   b: GraphBuilder,
   a: Arithmetic,
   tiling: Tiling,
-  { c, bound: bare, ridge }: Damped,
+  damped: Damped,
   plan: RoundPlan,
   p: number,
   maxIterations: number,
 ): Attempt {
-  const d = tiling.shift(b, c, ridge);
-  const bound = b.add(bare, ridge);
-  const inverse = b.div(a.constant(b, 1), bound);
-  const start = tiling.map(d, (tile) => b.mul(tile, inverse));
+  const { d, bound, start } = normalised(b, a, tiling, damped);
 
   const rounds = [...(plan.head ? [plan.head] : []), ...plan.tail, plan.last];
   const opening = rounds[0] as Round;
@@ -41,7 +46,7 @@ export function emitIteration(
   let now = { m: nextM(b, tiling, start, first, p, opening.scale), h: first };
   if (plan.head) {
     const { head } = plan;
-    const ratio = b.div(ridge, bound);
+    const ratio = b.div(damped.ridge, bound);
     const thresholds = a.constant(b, [...plan.thresholds], [1, plan.thresholds.length]);
     const due = b.reduceSum(b.cast(b.less(ratio, thresholds), DataType.INT64), [0, 1], false);
     const trips = b.op("Min", [b.op("Max", [b.sub(due, b.i64(1)), b.i64(0)]), b.i64(maxIterations)]);

@@ -4,7 +4,7 @@
  */
 import type { GraphBuilder } from "../../onnx/builder.js";
 import type { Arithmetic } from "./arithmetic.js";
-import { type Damped, emitResidual, nextM, polynomial } from "./coupled-iteration.js";
+import { type Damped, emitResidual, nextM, normalised, polynomial } from "./coupled-iteration.js";
 import { type Round, roundsFrom } from "./rounds.js";
 import { emitTiledInverse } from "./tiled-inverse.js";
 import type { SymmetricTiles, Tiling } from "./tiles.js";
@@ -61,14 +61,11 @@ export function emitRational(
   b: GraphBuilder,
   a: Arithmetic,
   tiling: Tiling,
-  { c, bound: bare, ridge }: Damped,
+  damped: Damped,
   { stages, scale, last }: RationalPlan,
   p: number,
 ): Attempt {
-  const d = tiling.shift(b, c, ridge);
-  const bound = b.add(bare, ridge);
-  const inverse = b.div(a.constant(b, 1), bound);
-  const start = tiling.map(d, (tile) => b.mul(tile, inverse));
+  const { d, bound, start } = normalised(b, a, tiling, damped);
   const wellShifted = p === 2 ? WELL_SHIFTED.square : WELL_SHIFTED.other;
   let x = start;
   let h: SymmetricTiles = [];
